@@ -67,11 +67,7 @@ impl CancelToken {
                     if left.is_zero() {
                         return false;
                     }
-                    self.0
-                        .changed
-                        .wait_timeout(guard, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.0.changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }

@@ -121,14 +121,7 @@ pub struct FrameHeader {
 impl FrameHeader {
     /// A header for a picture of `size` in `format`, with everything else at its default.
     pub fn new(size: Size, format: PixelFormat) -> Self {
-        Self {
-            size,
-            format,
-            color: ColorInfo::default(),
-            pts: Pts::default(),
-            captured: None,
-            suspect: false,
-        }
+        Self { size, format, color: ColorInfo::default(), pts: Pts::default(), captured: None, suspect: false }
     }
 }
 
@@ -157,13 +150,7 @@ impl Frame {
         if memory.kind() == MemoryKind::Host {
             memory.host()?.check(header.format, header.size)?;
         }
-        Ok(Self {
-            header: Arc::new(header),
-            memory,
-            attachments: None,
-            seq: 0,
-            received: MonoTime::ZERO,
-        })
+        Ok(Self { header: Arc::new(header), memory, attachments: None, seq: 0, received: MonoTime::ZERO })
     }
 
     /// The same frame with `attachments`.

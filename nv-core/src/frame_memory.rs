@@ -116,8 +116,7 @@ impl<'a> HostView<'a> {
         }
         for plane in 0..format.plane_count() {
             let shape = format.plane_shape(plane, size);
-            let error =
-                |need: String, have: String| FrameError::Layout { format, size, plane, need, have };
+            let error = |need: String, have: String| FrameError::Layout { format, size, plane, need, have };
             let Some(view) = self.planes().get(plane) else {
                 return Err(error("to be there".into(), format!("only {} planes", self.count)));
             };
@@ -127,10 +126,7 @@ impl<'a> HostView<'a> {
                     format!("a stride of {}", view.stride),
                 ));
             }
-            let need = view
-                .stride
-                .checked_mul(shape.rows - 1)
-                .and_then(|n| n.checked_add(shape.row_bytes));
+            let need = view.stride.checked_mul(shape.rows - 1).and_then(|n| n.checked_add(shape.row_bytes));
             match need {
                 Some(need) if need <= view.data.len() => {}
                 Some(need) => {
@@ -216,12 +212,7 @@ impl FramePool {
         data.resize(total, 0);
         Ok(FrameBuffer {
             header,
-            memory: PoolMemory {
-                data,
-                planes,
-                count: format.plane_count(),
-                pool: Arc::downgrade(&self.0),
-            },
+            memory: PoolMemory { data, planes, count: format.plane_count(), pool: Arc::downgrade(&self.0) },
         })
     }
 }
@@ -245,8 +236,7 @@ impl FrameBuffer {
 
     /// Ends the filling: the picture as a frame, never to change again.
     pub fn freeze(self) -> Frame {
-        Frame::new(self.header, Arc::new(self.memory))
-            .expect("the pool laid the planes out for this header")
+        Frame::new(self.header, Arc::new(self.memory)).expect("the pool laid the planes out for this header")
     }
 }
 
@@ -274,8 +264,7 @@ impl FrameMemory for PoolMemory {
 
     fn host(&self) -> Result<HostView<'_>, FrameError> {
         Ok(HostView::new(
-            (0..self.count)
-                .map(|i| PlaneView { data: &self.data[self.range(i)], stride: self.planes[i].1 }),
+            (0..self.count).map(|i| PlaneView { data: &self.data[self.range(i)], stride: self.planes[i].1 }),
         ))
     }
 }
@@ -302,53 +291,29 @@ mod tests {
     #[test]
     fn planes_must_fit_the_format() {
         fn check(format: PixelFormat, planes: &[(usize, usize)], expected: Option<&str>) {
-            let planes = planes
-                .iter()
-                .map(|&(len, stride)| OwnedPlane { data: vec![0; len], stride })
-                .collect();
-            let error = Frame::new(header(format, 5, 3), Arc::new(OwnedPlanes(planes)))
-                .err()
-                .map(|e| e.to_string());
+            let planes = planes.iter().map(|&(len, stride)| OwnedPlane { data: vec![0; len], stride }).collect();
+            let error = Frame::new(header(format, 5, 3), Arc::new(OwnedPlanes(planes))).err().map(|e| e.to_string());
             assert_eq!(error.as_deref(), expected);
         }
         check(PixelFormat::I420, &[(15, 5), (6, 3), (6, 3)], None);
         // The last row may end where the picture does, short of the stride.
         check(PixelFormat::Gray8, &[(8 + 8 + 5, 8)], None);
-        check(
-            PixelFormat::Gray8,
-            &[(8 + 8 + 4, 8)],
-            Some("Gray8 of 5×3: plane 0 needs 21 bytes, has 20"),
-        );
-        check(
-            PixelFormat::I420,
-            &[(15, 5), (6, 3)],
-            Some("I420 of 5×3: plane 2 needs to be there, has only 2 planes"),
-        );
-        check(
-            PixelFormat::Rgb8,
-            &[(100, 14)],
-            Some("Rgb8 of 5×3: plane 0 needs rows of 15 bytes, has a stride of 14"),
-        );
+        check(PixelFormat::Gray8, &[(8 + 8 + 4, 8)], Some("Gray8 of 5×3: plane 0 needs 21 bytes, has 20"));
+        check(PixelFormat::I420, &[(15, 5), (6, 3)], Some("I420 of 5×3: plane 2 needs to be there, has only 2 planes"));
+        check(PixelFormat::Rgb8, &[(100, 14)], Some("Rgb8 of 5×3: plane 0 needs rows of 15 bytes, has a stride of 14"));
     }
 
     #[test]
     fn a_picture_without_pixels_is_refused() {
-        assert!(matches!(
-            FramePool::new(1).take(header(PixelFormat::Nv12, 0, 4)),
-            Err(FrameError::Size(_))
-        ));
+        assert!(matches!(FramePool::new(1).take(header(PixelFormat::Nv12, 0, 4)), Err(FrameError::Size(_))));
         let memory = Arc::new(OwnedPlanes(vec![OwnedPlane { data: vec![], stride: 0 }]));
-        assert!(matches!(
-            Frame::new(header(PixelFormat::Gray8, 4, 0), memory),
-            Err(FrameError::Size(_))
-        ));
+        assert!(matches!(Frame::new(header(PixelFormat::Gray8, 4, 0), memory), Err(FrameError::Size(_))));
     }
 
     #[test]
     fn the_pool_takes_back_what_the_last_clone_held_and_no_more_than_it_keeps() {
         let pool = FramePool::new(1);
-        let frames: Vec<_> =
-            (0..3).map(|_| pool.take(header(PixelFormat::I420, 8, 8)).unwrap().freeze()).collect();
+        let frames: Vec<_> = (0..3).map(|_| pool.take(header(PixelFormat::I420, 8, 8)).unwrap().freeze()).collect();
         let clone = frames[0].clone();
         drop(frames);
         assert_eq!(pool.0.idle.lock().unwrap().len(), 1);

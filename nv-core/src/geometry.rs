@@ -57,12 +57,7 @@ impl BBox {
 
     /// A box from its centre and its sides.
     pub fn from_center(center: Point, width: f32, height: f32) -> Self {
-        Self::new(
-            center.x - width / 2.0,
-            center.y - height / 2.0,
-            center.x + width / 2.0,
-            center.y + height / 2.0,
-        )
+        Self::new(center.x - width / 2.0, center.y - height / 2.0, center.x + width / 2.0, center.y + height / 2.0)
     }
 
     /// Right edge minus left edge; negative for an inverted box.
@@ -93,12 +88,7 @@ impl BBox {
 
     /// The part that both boxes cover; empty where they don't meet.
     pub fn intersection(&self, other: &Self) -> Self {
-        Self::new(
-            self.x1.max(other.x1),
-            self.y1.max(other.y1),
-            self.x2.min(other.x2),
-            self.y2.min(other.y2),
-        )
+        Self::new(self.x1.max(other.x1), self.y1.max(other.y1), self.x2.min(other.x2), self.y2.min(other.y2))
     }
 
     /// Intersection over union, 0 to 1; 0 where either box is empty.
@@ -111,12 +101,7 @@ impl BBox {
     /// The part inside a picture of `size`.
     pub fn clip(&self, size: Size) -> Self {
         let (w, h) = (size.width as f32, size.height as f32);
-        Self::new(
-            self.x1.clamp(0.0, w),
-            self.y1.clamp(0.0, h),
-            self.x2.clamp(0.0, w),
-            self.y2.clamp(0.0, h),
-        )
+        Self::new(self.x1.clamp(0.0, w), self.y1.clamp(0.0, h), self.x2.clamp(0.0, w), self.y2.clamp(0.0, h))
     }
 }
 

@@ -115,9 +115,9 @@ impl HealthKind {
             | Self::ProcessorRebuilding { .. }
             | Self::SinkFailed { fatal: false, .. }
             | Self::SinkFull { .. } => Severity::Warning,
-            Self::SourceFailed { .. }
-            | Self::SinkFailed { fatal: true, .. }
-            | Self::FeedEnded { ok: false, .. } => Severity::Error,
+            Self::SourceFailed { .. } | Self::SinkFailed { fatal: true, .. } | Self::FeedEnded { ok: false, .. } => {
+                Severity::Error
+            }
         }
     }
 }

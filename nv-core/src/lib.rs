@@ -28,12 +28,10 @@ mod time;
 
 pub use cancel::CancelToken;
 pub use fate::DropReason;
-pub use frame::{
-    Attachment, ColorInfo, ColorMatrix, ColorRange, Frame, FrameHeader, PixelFormat, PlaneShape,
-};
+pub use frame::{Attachment, ColorInfo, ColorMatrix, ColorRange, Frame, FrameHeader, PixelFormat, PlaneShape};
 pub use frame_memory::{
-    FrameBuffer, FrameError, FrameMemory, FramePool, HostView, MAX_PLANES, MemoryKind, OwnedPlane,
-    OwnedPlanes, PlaneView,
+    FrameBuffer, FrameError, FrameMemory, FramePool, HostView, MAX_PLANES, MemoryKind, OwnedPlane, OwnedPlanes,
+    PlaneView,
 };
 pub use geometry::{BBox, Point, Size};
 pub use health::{HealthEvent, HealthKind, Severity};

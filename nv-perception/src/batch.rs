@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use nv_core::{BBox, Frame, Name};
+
+use crate::{Capabilities, ObjectId, Perception, StageError, StageErrorKind, StageOutput};
+
+/// A step that all feeds share: it sees frames, or regions of frames, of many feeds in batches.
+///
+/// Each instance lives on a thread of its own and is called from that thread alone. Entries of one batch may differ in feed,
+/// size and pixel format. The order of entries means nothing; results go back by entry.
+pub trait BatchProcessor: Send {
+    /// What it needs, makes and prefers. Asked once, after it was built.
+    fn capabilities(&self) -> BatchCapabilities;
+
+    /// Called once before the first batch, on the instance's thread: load, compile, warm up.
+    ///
+    /// # Errors
+    /// Any: the batch point does not start.
+    fn start(&mut self) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Computes a batch: calls [`BatchEntry::finish`] on every entry, in any order.
+    ///
+    /// An entry left unfinished counts as failed, not as "nothing found".
+    ///
+    /// # Errors
+    /// The whole batch failed; what was finished is discarded. Trouble with one entry belongs in that entry's result.
+    fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError>;
+
+    /// Called once after the last batch, on the instance's thread; not after a panic.
+    fn stop(&mut self) {}
+}
+
+/// What a batch processor needs, makes and prefers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchCapabilities {
+    /// What it needs of earlier steps, and what it makes.
+    pub step: Capabilities,
+    /// The most entries that it takes at once; `None`: any number.
+    pub max_batch: Option<usize>,
+    /// The size at which it is at its best: 1 where larger batches gain nothing.
+    pub preferred_batch: usize,
+    /// Whether it makes sense to give an entry again after a batch failed: same input, same result, no side effect.
+    pub idempotent: bool,
+}
+
+impl Default for BatchCapabilities {
+    /// Needs and makes nothing, takes any batch, must not be retried.
+    fn default() -> Self {
+        Self { step: Capabilities::default(), max_batch: None, preferred_batch: 1, idempotent: false }
+    }
+}
+
+/// A part of a frame that is to be looked at by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Region {
+    /// The object whose box it is.
+    pub object: ObjectId,
+    /// The part, in source pixels; inside the frame.
+    pub bbox: BBox,
+}
+
+/// One frame, or one region of it, in a batch.
+#[derive(Debug)]
+pub struct BatchEntry {
+    feed: Name,
+    session: u32,
+    frame: Frame,
+    region: Option<Region>,
+    perception: Arc<Perception>,
+    result: Option<Result<StageOutput, StageError>>,
+}
+
+impl BatchEntry {
+    /// An entry for `frame` of `feed`; `perception` is what earlier steps found. The runtime makes it, and so does a test.
+    pub fn new(feed: Name, session: u32, frame: Frame, region: Option<Region>, perception: Arc<Perception>) -> Self {
+        Self { feed, session, frame, region, perception, result: None }
+    }
+
+    /// The feed that the frame belongs to.
+    pub fn feed(&self) -> &Name {
+        &self.feed
+    }
+
+    /// The number of the feed's session with its source.
+    pub fn session(&self) -> u32 {
+        self.session
+    }
+
+    /// The frame. A clone of it may be kept beyond the call.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// The part of the frame to look at; `None`: all of it. Results are in coordinates of the frame either way.
+    pub fn region(&self) -> Option<&Region> {
+        self.region.as_ref()
+    }
+
+    /// What earlier steps found in the frame.
+    pub fn perception(&self) -> &Arc<Perception> {
+        &self.perception
+    }
+
+    /// The id of the first object made for this entry.
+    pub fn next_object_id(&self) -> ObjectId {
+        self.perception.next_object_id()
+    }
+
+    /// Sets this entry's result. The last call counts.
+    pub fn finish(&mut self, result: Result<StageOutput, StageError>) {
+        self.result = Some(result);
+    }
+
+    /// Whether the entry has a result.
+    pub fn is_finished(&self) -> bool {
+        self.result.is_some()
+    }
+
+    /// Takes the result out; for an entry that the processor left unfinished, an error that says so.
+    ///
+    /// # Errors
+    /// What the processor reported for this entry.
+    pub fn take_result(&mut self) -> Result<StageOutput, StageError> {
+        self.result.take().unwrap_or_else(|| {
+            Err(StageError::new(StageErrorKind::Input, "the batch processor gave no result for this entry"))
+        })
+    }
+}
