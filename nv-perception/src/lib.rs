@@ -9,6 +9,7 @@
 //! What a step finds goes into a [`StageOutput`]; what all steps have found of a frame so far is its [`Perception`]. A type
 //! that can be built from a config section implements [`FromConfig`]; a [`PluginDescriptor`] lists such types, whether they
 //! are linked into the program or loaded from a `.so`.
+//! The feature `testing` adds the module `testing`: synthetic scenes with exact ground truth.
 //!
 //! ```
 //! use nv_perception::{BuildContext, FromConfig, Signal, Stage, StageError, StageInput, StageOutput};
@@ -52,6 +53,8 @@ mod perception;
 mod sink;
 mod source;
 mod stage;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod track;
 mod value;
 
