@@ -1,0 +1,389 @@
+use std::collections::BTreeMap;
+
+use nv_core::Tensor;
+
+use crate::executor::Executor;
+use crate::{Device, Dim, InferError, Model, TensorInfo};
+
+/// How a [`Session`] is to run its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// What to run on.
+    pub device: Device,
+    /// Threads that one run may use, at least 1. Default 1: work in parallel comes from several sessions.
+    pub threads: usize,
+    /// Shapes to use in place of what the file declares for these inputs, by name. For files whose declared shape is
+    /// narrower than what the graph can compute. Default none.
+    pub input_shapes: BTreeMap<String, Vec<Dim>>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { device: Device::Auto, threads: 1, input_shapes: BTreeMap::new() }
+    }
+}
+
+/// A model made ready to run.
+///
+/// # Batches
+/// The outermost dimension of every input and output is the batch. Any number of entries can be given to
+/// [`run`](Self::run): each gets bit for bit the result that it would get alone. Where the model's own batch is 1 or
+/// open, entries are computed one after the other, because CPU kernels gain nothing from a batch and choose other
+/// summation orders for it. Where the file fixes a batch of n > 1, entries go in groups of n, the last one filled up with
+/// zeros whose results are thrown away.
+///
+/// # Threads
+/// `run` takes `&self` and blocks; a session can be shared, but calls then compete for its threads.
+pub struct Session {
+    model: Model,
+    executor: Executor,
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
+    /// Entries in one call of the executor.
+    group: usize,
+}
+
+impl Session {
+    /// Makes `model` ready.
+    ///
+    /// # Errors
+    /// `NoDevice` for a device that this build can't drive, `UnsupportedOperator`, `Invalid` for a graph that
+    /// contradicts itself, `ShapeMismatch` for an `input_shapes` entry of an input that is not there or has another
+    /// number of dimensions.
+    pub fn new(model: &Model, options: &SessionOptions) -> Result<Self, InferError> {
+        if matches!(options.device, Device::Gpu | Device::Software) {
+            return Err(InferError::NoDevice { device: options.device });
+        }
+        let mut inputs = model.inputs().to_vec();
+        for (name, shape) in &options.input_shapes {
+            let input = inputs.iter_mut().find(|i| i.name == *name);
+            let declared = input.as_ref().and_then(|i| i.shape.as_ref().map(Vec::len));
+            match input {
+                Some(input) if declared.is_none_or(|n| n == shape.len()) => {
+                    input.shape = Some(shape.clone());
+                }
+                input => {
+                    return Err(InferError::ShapeMismatch {
+                        path: model.path().into(),
+                        name: format!("input {name:?}"),
+                        found: input.map_or("nowhere in the model".into(), |i| i.shape_text()),
+                        needed: format!("one of {} dimensions", shape.len()),
+                    });
+                }
+            }
+        }
+        let reshape = inputs != model.inputs();
+        let mut outputs = model.outputs().to_vec();
+        if reshape {
+            // Their declared sizes followed from the old input's.
+            for dim in outputs.iter_mut().filter_map(|o| o.shape.as_mut()).flatten() {
+                *dim = Dim::Symbolic(String::new());
+            }
+        }
+        let executor = Executor::new(model, &inputs, reshape, options.threads.max(1))?;
+        let batch = inputs.first().and_then(|i| i.shape.as_ref()?.first()?.fixed());
+        Ok(Self { model: model.clone(), executor, inputs, outputs, group: batch.unwrap_or(1).max(1) })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What it runs on, decided.
+    pub fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// What [`run`](Self::run) takes, in its order.
+    pub fn inputs(&self) -> &[TensorInfo] {
+        &self.inputs
+    }
+
+    /// What [`run`](Self::run) gives, in its order.
+    pub fn outputs(&self) -> &[TensorInfo] {
+        &self.outputs
+    }
+
+    /// How many entries in one call of [`run`](Self::run) suit it best.
+    pub fn preferred_batch(&self) -> usize {
+        self.group
+    }
+
+    /// Computes the outputs for `inputs`, which come in the order of [`inputs`](Self::inputs) and all have the same
+    /// outermost dimension, the batch. Outputs come in the order of [`outputs`](Self::outputs).
+    ///
+    /// Values are `f32` on both sides; for a model that takes integers they are rounded to the nearest.
+    ///
+    /// # Errors
+    /// `ShapeMismatch` where an input does not fit, `Run` where the computation fails.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
+        let entries = self.check_inputs(inputs)?;
+        let Some(entries) = entries.filter(|&n| n != self.group) else {
+            let inputs: Vec<_> = inputs.iter().map(|t| (t.shape(), t.data())).collect();
+            return self.executor.run(&self.model, &self.inputs, &inputs);
+        };
+        let mut batched: Vec<Batched> = Vec::new();
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| [&[self.group], &t.shape()[1..]].concat()).collect();
+        for start in (0..entries).step_by(self.group) {
+            let here = self.group.min(entries - start);
+            let slices: Vec<_> = inputs.iter().map(|t| rows(t, start, here)).collect();
+            let filled: Vec<Vec<f32>>;
+            let run_on: Vec<(&[usize], &[f32])> = if here == self.group {
+                shapes.iter().zip(&slices).map(|(shape, data)| (shape.as_slice(), *data)).collect()
+            } else {
+                filled = slices
+                    .iter()
+                    .map(|data| {
+                        let mut data = data.to_vec();
+                        data.resize(data.len() / here * self.group, 0.0);
+                        data
+                    })
+                    .collect();
+                shapes.iter().zip(&filled).map(|(s, data)| (s.as_slice(), data.as_slice())).collect()
+            };
+            let outputs = self.executor.run(&self.model, &self.inputs, &run_on)?;
+            batched.resize_with(outputs.len(), Batched::default);
+            for ((sum, output), info) in batched.iter_mut().zip(outputs).zip(&self.outputs) {
+                sum.append(&output, self.group, here)
+                    .map_err(|needed| self.mismatch(format!("output {:?}", info.name), output.shape(), needed))?;
+            }
+        }
+        batched.into_iter().map(|sum| self.finish(sum, entries)).collect()
+    }
+
+    /// The number of entries that the inputs hold; `None` for a model without inputs, or with scalars alone.
+    fn check_inputs(&self, inputs: &[Tensor]) -> Result<Option<usize>, InferError> {
+        if inputs.len() != self.inputs.len() {
+            return Err(InferError::InputCount {
+                path: self.model.path().into(),
+                found: inputs.len(),
+                needed: self.inputs.len(),
+            });
+        }
+        let entries = inputs.first().and_then(|t| t.shape().first().copied());
+        for (tensor, info) in inputs.iter().zip(&self.inputs) {
+            let shape = tensor.shape();
+            let fits = info.shape.as_ref().is_none_or(|dims| {
+                dims.len() == shape.len()
+                    // The batch may be any number; it is split up.
+                    && dims.iter().zip(shape).skip(1).all(|(d, &n)| d.fixed().is_none_or(|d| d == n))
+            });
+            let same_batch = shape.first().copied() == entries && entries != Some(0);
+            if !(fits && same_batch) {
+                let needed = match (fits, entries) {
+                    (true, Some(n)) if n > 0 => format!("a batch of {n}"),
+                    (true, _) => "at least one entry".into(),
+                    (false, _) => info.shape_text(),
+                };
+                return Err(self.mismatch(format!("input {:?}", info.name), shape, needed));
+            }
+        }
+        Ok(entries)
+    }
+
+    fn finish(&self, sum: Batched, entries: usize) -> Result<Tensor, InferError> {
+        let mut shape = sum.entry_shape;
+        shape.insert(0, entries);
+        Tensor::new(shape, sum.data)
+            .map_err(|e| InferError::Run { path: self.model.path().into(), reason: e.to_string() })
+    }
+
+    fn mismatch(&self, name: String, found: &[usize], needed: String) -> InferError {
+        let found: Vec<_> = found.iter().map(usize::to_string).collect();
+        InferError::ShapeMismatch {
+            path: self.model.path().into(),
+            name,
+            found: if found.is_empty() { "scalar".into() } else { found.join("×") },
+            needed,
+        }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("path", &self.model.path())
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An output while its entries are being gathered.
+#[derive(Default)]
+struct Batched {
+    entry_shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Batched {
+    /// Adds the first `keep` of an output's `group` entries; the shape that is needed where it does not have them.
+    fn append(&mut self, output: &Tensor, group: usize, keep: usize) -> Result<(), String> {
+        match output.shape() {
+            [n, entry @ ..] if *n == group && (self.data.is_empty() || *entry == *self.entry_shape) => {
+                self.entry_shape = entry.to_vec();
+                self.data.extend_from_slice(rows(output, 0, keep));
+                Ok(())
+            }
+            _ => Err(format!("a batch of {group} in front, alike for every entry,")),
+        }
+    }
+}
+
+/// The values of `count` entries from `start` on. The tensor has that many.
+fn rows(tensor: &Tensor, start: usize, count: usize) -> &[f32] {
+    let row = tensor.data().len() / tensor.shape()[0];
+    &tensor.data()[start * row..(start + count) * row]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::InferErrorKind;
+    use crate::testing::{OnnxBuilder, classifier, constant_model};
+
+    fn session(bytes: Vec<u8>) -> Session {
+        Session::new(&Model::from_bytes("m.onnx", bytes).unwrap(), &SessionOptions::default()).unwrap()
+    }
+
+    /// Values that don't add up to round numbers, so that another order of summation shows.
+    fn picture(entries: usize, side: usize) -> Tensor {
+        let data = (0..entries * 3 * side * side).map(|i| (i as f32 * 0.37).sin()).collect();
+        Tensor::new([entries, 3, side, side], data).unwrap()
+    }
+
+    fn entry(batch: &Tensor, i: usize) -> Tensor {
+        let shape = [&[1], &batch.shape()[1..]].concat();
+        Tensor::new(shape, batch.outer(i).unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_batch_is_bit_for_bit_its_entries() {
+        fn check(batch: Dim) {
+            let bytes = OnnxBuilder::new()
+                .input("x", &[batch.clone(), 3.into(), 8.into(), 8.into()])
+                .initializer("w", &[5, 3, 3, 3], &(0..135).map(|i| (i as f32).cos()).collect::<Vec<_>>())
+                .node("Conv", &["x", "w"], &["h"])
+                // Optional in ONNX; exporters write it and the executor relies on it.
+                .attribute_list("kernel_shape", &[3, 3])
+                .node("Sigmoid", &["h"], &["y"])
+                .node("GlobalAveragePool", &["y"], &["z"])
+                .output("y", &[batch.clone(), 5.into(), 6.into(), 6.into()])
+                .output("z", &[batch.clone(), 5.into(), 1.into(), 1.into()])
+                .build();
+            let session = session(bytes);
+            for n in 1..=5 {
+                let input = picture(n, 8);
+                let outputs = session.run(std::slice::from_ref(&input)).unwrap();
+                assert_eq!(outputs[0].shape(), [n, 5, 6, 6], "{batch}");
+                for i in 0..n {
+                    let single = session.run(&[entry(&input, i)]).unwrap();
+                    for (all, one) in outputs.iter().zip(&single) {
+                        assert_eq!(all.outer(i).unwrap(), one.data(), "{batch}: entry {i} of {n}");
+                    }
+                }
+            }
+        }
+        check(1.into());
+        check("batch".into());
+        check(2.into());
+    }
+
+    #[test]
+    fn inputs_that_do_not_fit_are_named() {
+        let session = session(classifier(8, 4));
+        let check = |inputs: &[Tensor], expected: &str| {
+            let error = session.run(inputs).unwrap_err();
+            assert_eq!(error.kind(), InferErrorKind::ShapeMismatch);
+            assert!(error.to_string().ends_with(expected), "{error}");
+        };
+        check(&[], "has 1 inputs, 0 were given");
+        check(&[picture(1, 9)], "input \"input\" has the shape 1×3×9×9, 1×3×8×8 is needed");
+        check(&[Tensor::zeros([3, 8, 8])], "has the shape 3×8×8, 1×3×8×8 is needed");
+        check(&[Tensor::zeros([0, 3, 8, 8])], "at least one entry is needed");
+    }
+
+    #[test]
+    fn an_open_or_overridden_size_takes_any() {
+        // The declared 10×3×32×32 says less than the graph can do.
+        let bytes = OnnxBuilder::new()
+            .input("x", &[10.into(), 3.into(), 32.into(), 32.into()])
+            .node("Relu", &["x"], &["y"])
+            .output("y", &[10.into(), 3.into(), 32.into(), 32.into()])
+            .build();
+        let model = Model::from_bytes("m.onnx", bytes).unwrap();
+        let mut options = SessionOptions::default();
+        let open = vec!["n".into(), 3.into(), "h".into(), "w".into()];
+        options.input_shapes.insert("x".into(), open);
+        let session = Session::new(&model, &options).unwrap();
+        assert_eq!(session.outputs()[0].shape_text(), "?×?×?×?");
+        let outputs = session.run(&[Tensor::zeros([2, 3, 5, 7])]).unwrap();
+        assert_eq!(outputs[0].shape(), [2, 3, 5, 7]);
+
+        for (name, shape) in [("x", vec![1.into()]), ("y", vec![1.into()])] {
+            let mut options = SessionOptions::default();
+            options.input_shapes.insert(name.into(), shape);
+            let error = Session::new(&model, &options).unwrap_err();
+            assert_eq!(error.kind(), InferErrorKind::ShapeMismatch, "{error}");
+        }
+    }
+
+    #[test]
+    fn integer_inputs_are_rounded_and_saturate() {
+        let bytes = OnnxBuilder::new()
+            .input_u8("x", &[1.into(), 4.into()])
+            .node("Identity", &["x"], &["y"])
+            .output("y", &[1.into(), 4.into()])
+            .build();
+        let input = Tensor::new([1, 4], vec![-3.0, 2.6, 254.5, 900.0]).unwrap();
+        assert_eq!(session(bytes).run(&[input]).unwrap()[0].data(), [0.0, 3.0, 254.0, 255.0]);
+    }
+
+    #[test]
+    fn an_unknown_operator_is_named_with_its_node() {
+        let bytes = OnnxBuilder::new()
+            .input("x", &[1.into()])
+            .node("Frobnicate", &["x"], &["y"])
+            .output("y", &[1.into()])
+            .build();
+        let model = Model::from_bytes("m.onnx", bytes).unwrap();
+        let error = Session::new(&model, &SessionOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), InferErrorKind::UnsupportedOperator);
+        let text = error.to_string();
+        assert!(text.contains("operator Frobnicate (node \"Frobnicate_y\")"), "{text}");
+    }
+
+    #[test]
+    fn a_gpu_is_not_pretended() {
+        let model = Model::from_bytes("m.onnx", classifier(8, 4)).unwrap();
+        for device in [Device::Gpu, Device::Software] {
+            let options = SessionOptions { device, ..SessionOptions::default() };
+            let error = Session::new(&model, &options).unwrap_err();
+            assert_eq!(error.kind(), InferErrorKind::NoDevice);
+            assert!(error.to_string().contains("this build has no GPU executor"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_graph_that_fails_when_run_is_an_error() {
+        let bytes = OnnxBuilder::new()
+            .input("x", &["n".into(), "c".into()])
+            .integers("shape", &[7, 11])
+            .node("Reshape", &["x", "shape"], &["y"])
+            .output("y", &[7.into(), 11.into()])
+            .build();
+        let error = session(bytes).run(&[Tensor::zeros([1, 3])]).unwrap_err();
+        assert_eq!(error.kind(), InferErrorKind::Run);
+        assert!(error.to_string().contains("Reshape"), "{error}");
+    }
+
+    #[test]
+    fn an_output_without_a_batch_can_not_be_split() {
+        let session = session(constant_model(&[1.into(), 2.into()], &[("y", &[3], &[1., 2., 3.])]));
+        assert_eq!(session.run(&[Tensor::zeros([1, 2])]).unwrap()[0].data(), [1., 2., 3.]);
+        let error = session.run(&[Tensor::zeros([2, 2])]).unwrap_err();
+        assert_eq!(error.kind(), InferErrorKind::ShapeMismatch);
+        assert!(error.to_string().contains("output \"y\" has the shape 3"), "{error}");
+    }
+}

@@ -1,0 +1,193 @@
+//! Checks that bytes are a whole ONNX message before a parser that trusts lengths sees them.
+//!
+//! Protocol Buffers (<https://protobuf.dev/programming-guides/encoding/>) have no magic number, no checksum and no total
+//! length: a file that was cut short still parses up to the cut. What does hold in a whole file is that every
+//! length-delimited field lies inside its parent. This walk checks that, in one pass, without allocating, to a bounded
+//! depth; afterwards no length in the file can make a parser allocate more than the file's size or recurse without end.
+
+/// How deep messages may nest. Exported models with control flow reach about 20.
+const MAX_DEPTH: usize = 64;
+
+/// What the walk found out of order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WireError {
+    /// Byte of the file at which the field begins.
+    pub(crate) offset: usize,
+    /// The message that holds the field.
+    pub(crate) message: &'static str,
+    /// What is wrong with it.
+    pub(crate) what: String,
+    /// Whether enough of an ONNX model came before it that the file can be called one.
+    pub(crate) onnx_so_far: bool,
+}
+
+/// Whether `bytes` are a `ModelProto` whose nested messages all lie inside their parents, with a version, a graph and an
+/// operator set.
+pub(crate) fn check(bytes: &[u8]) -> Result<(), WireError> {
+    let mut seen = Seen::default();
+    let result = walk(bytes, 0, &MODEL, 0, &mut |field, wire_type| seen.note(field, wire_type));
+    // Every exporter writes ir_version first; a text has other bytes there.
+    let onnx_so_far = seen.version_first;
+    result.map_err(|e| WireError { onnx_so_far, ..e })?;
+    for (present, what) in [
+        (seen.version_first || seen.version, "it has no ir_version"),
+        (seen.graph, "it has no graph"),
+        (seen.opset, "it imports no operator set"),
+    ] {
+        if !present {
+            return Err(WireError { offset: bytes.len(), message: MODEL.name, what: what.into(), onnx_so_far });
+        }
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Seen {
+    any: bool,
+    version_first: bool,
+    version: bool,
+    graph: bool,
+    opset: bool,
+}
+
+impl Seen {
+    fn note(&mut self, field: u64, wire_type: u8) {
+        match (field, wire_type) {
+            (1, VARINT) => {
+                self.version_first |= !self.any;
+                self.version = true;
+            }
+            (7, LEN) => self.graph = true,
+            (8, LEN) => self.opset = true,
+            _ => {}
+        }
+        self.any = true;
+    }
+}
+
+const VARINT: u8 = 0;
+const FIXED64: u8 = 1;
+const LEN: u8 = 2;
+const FIXED32: u8 = 5;
+
+/// A message type of `onnx.proto3`, and those of its fields that hold messages.
+struct Message {
+    name: &'static str,
+    children: &'static [(u64, &'static Message)],
+}
+
+static MODEL: Message = Message { name: "model", children: &[(7, &GRAPH), (8, &LEAF), (14, &LEAF)] };
+static GRAPH: Message =
+    Message { name: "graph", children: &[(1, &NODE), (5, &TENSOR), (11, &VALUE), (12, &VALUE), (13, &VALUE)] };
+static NODE: Message = Message { name: "node", children: &[(5, &ATTRIBUTE)] };
+static ATTRIBUTE: Message = Message { name: "attribute", children: &[(5, &TENSOR), (6, &GRAPH)] };
+static TENSOR: Message = Message { name: "tensor", children: &[(13, &LEAF)] };
+static VALUE: Message = Message { name: "value", children: &[(2, &TYPE)] };
+static TYPE: Message = Message { name: "type", children: &[(1, &TENSOR_TYPE), (4, &SEQUENCE)] };
+static SEQUENCE: Message = Message { name: "sequence type", children: &[(1, &TYPE)] };
+static TENSOR_TYPE: Message = Message { name: "tensor type", children: &[(2, &SHAPE)] };
+static SHAPE: Message = Message { name: "shape", children: &[(1, &LEAF)] };
+static LEAF: Message = Message { name: "entry", children: &[] };
+
+fn walk(
+    bytes: &[u8],
+    base: usize,
+    message: &Message,
+    depth: usize,
+    note: &mut dyn FnMut(u64, u8),
+) -> Result<(), WireError> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let start = at;
+        let error = |what: String| WireError { offset: base + start, message: message.name, what, onnx_so_far: false };
+        let tag = varint(bytes, &mut at).ok_or_else(|| error("a field's tag is broken".into()))?;
+        let (field, wire_type) = (tag >> 3, (tag & 7) as u8);
+        if field == 0 {
+            return Err(error("a field has the number 0".into()));
+        }
+        let size = match wire_type {
+            VARINT => varint(bytes, &mut at).map(|_| 0),
+            FIXED64 => Some(8),
+            FIXED32 => Some(4),
+            LEN => varint(bytes, &mut at).and_then(|n| usize::try_from(n).ok()),
+            _ => return Err(error(format!("field {field} has the wire type {wire_type}"))),
+        };
+        let size = size.ok_or_else(|| error(format!("field {field} is broken")))?;
+        let left = bytes.len() - at;
+        if size > left {
+            return Err(error(format!("field {field} needs {size} bytes, {left} are left")));
+        }
+        note(field, wire_type);
+        let child = message.children.iter().find(|(number, _)| *number == field);
+        if let (LEN, Some((_, child))) = (wire_type, child) {
+            if depth == MAX_DEPTH {
+                return Err(error(format!("messages nest deeper than {MAX_DEPTH}")));
+            }
+            walk(&bytes[at..at + size], base + at, child, depth + 1, &mut |_, _| {})?;
+        }
+        at += size;
+    }
+    Ok(())
+}
+
+/// The varint at `at`, which moves past it; `None` where it does not end or has more than 64 bits.
+fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    let mut value = 0u64;
+    for i in 0..10 {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        if i == 9 && byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_what_is_out_of_order() {
+        fn check(bytes: &[u8], expected: Option<(usize, &str)>) {
+            let error = super::check(bytes).err();
+            let found = error.as_ref().map(|e| (e.offset, e.what.as_str()));
+            assert_eq!(found, expected, "{bytes:x?}");
+        }
+        // ir_version 8, an empty graph, an empty operator set.
+        check(&[0x08, 8, 0x3a, 0, 0x42, 0], None);
+        check(&[0x08, 8, 0x3a, 0], Some((4, "it imports no operator set")));
+        check(&[0x08, 8, 0x42, 0], Some((4, "it has no graph")));
+        check(&[0x3a, 0, 0x42, 0], Some((4, "it has no ir_version")));
+        check(&[0x08, 8, 0x3a, 5, 0x0a], Some((2, "field 7 needs 5 bytes, 1 are left")));
+        // A node inside the graph that reaches past the graph's end.
+        check(&[0x08, 8, 0x3a, 2, 0x0a, 9, 0x42, 0], Some((4, "field 1 needs 9 bytes, 0 are left")));
+        check(&[0x08, 0xff], Some((0, "field 1 is broken")));
+        check(&[0x0b], Some((0, "field 1 has the wire type 3")));
+        check(&[0x00], Some((0, "a field has the number 0")));
+    }
+
+    #[test]
+    fn graphs_within_graphs_end_somewhere() {
+        let mut graph = Vec::new();
+        for _ in 0..100 {
+            for tag in [0x32, 0x2a, 0x0a] {
+                let mut outer = vec![tag];
+                let mut n = graph.len();
+                while n >= 0x80 {
+                    outer.push(n as u8 | 0x80);
+                    n >>= 7;
+                }
+                outer.push(n as u8);
+                outer.append(&mut graph);
+                graph = outer;
+            }
+        }
+        let error = walk(&graph, 0, &GRAPH, 0, &mut |_, _| {}).unwrap_err();
+        assert!(error.what.contains("deeper"), "{error:?}");
+    }
+}
