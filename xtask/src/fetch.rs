@@ -130,6 +130,8 @@ fn create_parent(place: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     /// FIPS 180-2, appendix B.1.
@@ -155,6 +157,40 @@ mod tests {
         let place = folder.path().join("x");
         fs::write(&place, "abc").expect("writable");
         download("no-such-scheme://nowhere", &place, ABC).expect("nothing to do");
+    }
+
+    #[test]
+    fn a_download_is_checked_and_gets_its_name() {
+        let check = |body: &'static str, expected: bool| {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let place = folder.path().join("models/x");
+            let (address, server) = serve_once(body);
+            let done = download(&format!("http://{address}/x"), &place, ABC);
+            // Where there is nothing to download with, nobody has come: the server must not wait for ever.
+            let _ = std::net::TcpStream::connect(address);
+            server.join().expect("a client asked the server");
+            assert_eq!((done.is_ok(), place.is_file()), (expected, expected), "{body}: {done:?}");
+        };
+        check("abc", true);
+        check("abd", false);
+    }
+
+    /// A web server on the loopback that answers one request.
+    fn serve_once(body: &'static str) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a whole request");
+                request.push(byte[0]);
+            }
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes()).expect("the client listens");
+        });
+        (address, server)
     }
 
     #[test]

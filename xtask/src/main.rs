@@ -32,7 +32,7 @@ use crate::workspace::Workspace;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "The developer's commands of NextVision")]
+#[command(name = "xtask", bin_name = "cargo xtask", about = "The developer's commands of NextVision")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

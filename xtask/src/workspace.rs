@@ -49,20 +49,24 @@ impl Workspace {
     /// The folders that may hold test clips and models, in the order in which they are asked: what the environment
     /// names, what `cargo xtask assets` fills, what lies beside the checkout.
     pub(crate) fn asset_folders(&self) -> Vec<PathBuf> {
-        let named = std::env::var_os("NV_ASSETS").map(PathBuf::from);
         let beside = self.root.parent().map(|parent| parent.join("shared/assets"));
-        named.into_iter().chain([self.root.join("assets")]).chain(beside).collect()
+        named_assets().into_iter().chain([self.root.join("assets")]).chain(beside).collect()
     }
 
     /// The folder that the tests on real video read, if there is one: `NV_ASSETS`, else `../shared/assets`.
     pub(crate) fn test_assets(&self) -> Option<PathBuf> {
-        let folder = match std::env::var_os("NV_ASSETS") {
-            Some(named) => PathBuf::from(named),
+        let folder = match named_assets() {
+            Some(named) => named,
             None => self.root.parent()?.join("shared/assets"),
         };
-        // Tests run in their package's folder, so what the person wrote relative to theirs must become absolute.
-        folder.is_dir().then(|| folder.canonicalize().unwrap_or(folder))
+        folder.is_dir().then_some(folder)
     }
+}
+
+/// What `NV_ASSETS` names. Other programs run in other folders, so a relative path must become absolute here.
+fn named_assets() -> Option<PathBuf> {
+    let named = PathBuf::from(std::env::var_os("NV_ASSETS")?);
+    Some(std::path::absolute(&named).unwrap_or(named))
 }
 
 /// `cargo metadata` of the workspace around the current folder, without dependencies (so that it needs no network).
