@@ -1,0 +1,3 @@
+//! Measures trackers against ground truth.
+
+pub mod mot;
