@@ -19,12 +19,28 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("nv-track", &["nv-plugin-sdk"]),
     ("nv-sources", &["nv-core", "nv-perception"]),
     ("nv-host", &["nv-core", "nv-infer", "nv-perception", "nv-plugin-loader", "nv-runtime", "nv-sources"]),
-    ("nv-tests", &["nv-core", "nv-perception", "nv-runtime"]),
+    // Behaviour across crates: it may look everywhere, and nobody may know it.
+    (
+        "nv-tests",
+        &[
+            "nv-core",
+            "nv-host",
+            "nv-infer",
+            "nv-models",
+            "nv-perception",
+            "nv-plugin-abi",
+            "nv-plugin-loader",
+            "nv-plugin-sdk",
+            "nv-runtime",
+            "nv-sources",
+            "nv-track",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
-/// What a plugin of our tests may know: what any third party's plugin has.
-const TEST_PLUGIN_MAY_KNOW: &[&str] = &["nv-plugin-sdk"];
+/// What a plugin of our tests may know: what a third party's plugin has, and the ABI for those that break it on purpose.
+const TEST_PLUGIN_MAY_KNOW: &[&str] = &["nv-plugin-abi", "nv-plugin-sdk"];
 
 /// Where heavy dependencies may be: a name (or the beginning of several, before `*`) and its leaves.
 const LEAVES: &[(&str, &[&str])] = &[
