@@ -50,6 +50,15 @@ pub struct Perception {
     artifacts: Vec<Artifact>,
 }
 
+impl From<StageOutput> for Perception {
+    /// Takes the findings as they are, ids and sources included: puts together again what was taken apart, as at the plugin
+    /// boundary. What a step found is taken in with [`Perception::merge`].
+    fn from(found: StageOutput) -> Self {
+        let StageOutput { objects, tables, attributes, tracks, signals, scene, artifacts } = found;
+        Self { objects, tables, attributes, tracks, signals, scene, artifacts }
+    }
+}
+
 impl Perception {
     /// The objects of all steps, in the order of the steps; empty where none looked.
     pub fn objects(&self) -> &[Object] {

@@ -64,6 +64,8 @@ impl MemoryKind {
     pub const HOST: Self = Self(1);
     /// In device memory: no planes; an `ext` of the frame may say how to reach it.
     pub const DEVICE: Self = Self(2);
+    /// Given back to its owner: no planes.
+    pub const RELEASED: Self = Self(3);
 }
 
 /// What a capture time rests on.
