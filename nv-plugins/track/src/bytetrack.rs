@@ -268,3 +268,6 @@ impl Cadence {
         known.get(known.len() / 2).copied().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -205,3 +205,103 @@ fn best_identities(agreements: &BTreeMap<(i64, i64), usize>) -> usize {
     let paired = assign(objects.len(), tracks.len(), &pairs);
     agreements.iter().filter(|(k, _)| paired[objects[&k.0]] == Some(tracks[&k.1])).map(|(_, n)| n).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::{ByteTrack, ByteTrackConfig};
+
+    #[test]
+    fn rows_and_what_is_none() {
+        fn check(text: &str, expected: Result<usize, &str>) {
+            assert_eq!(parse(text).map(|r| r.len()).map_err(|e| e.to_string()), expected.map_err(String::from));
+        }
+        check("", Ok(0));
+        check("1,-1,643,239,41,83,0.849,-1,-1,-1\n\n2,3,1.5,2,3,4,1\n", Ok(2));
+        check(
+            "1,2,3,4,5,6,1\nx",
+            Err("line 2: \"x\" is no MOTChallenge row: it needs at least seven numbers, separated by commas"),
+        );
+        let row = parse("12, 3, 10, 20, 5, 8, 0.5, -1, -1, -1").unwrap()[0];
+        assert_eq!(row, MotRow { frame: 12, id: 3, bbox: BBox::new(10.0, 20.0, 15.0, 28.0), confidence: 0.5 });
+    }
+
+    #[test]
+    fn small_cases_by_hand() {
+        /// Rows are (frame, id, place); places don't overlap.
+        fn check(truth: &[(u32, i64, u8)], tracks: &[(u32, i64, u8)], [m, fp, sw, idtp]: [usize; 4]) {
+            let rows = |all: &[(u32, i64, u8)]| -> Vec<MotRow> {
+                let bbox = |place: u8| BBox::new(f32::from(place) * 20.0, 0.0, f32::from(place) * 20.0 + 10.0, 10.0);
+                all.iter().map(|&(frame, id, p)| MotRow { frame, id, bbox: bbox(p), confidence: 1.0 }).collect()
+            };
+            let s = MotSummary::new(&rows(truth), &rows(tracks), 0.5);
+            let found = [s.misses, s.false_positives, s.switches, s.identity_true_positives];
+            assert_eq!(found, [m, fp, sw, idtp], "{truth:?} {tracks:?}");
+        }
+        check(&[(1, 1, 0), (2, 1, 0)], &[(1, 7, 0), (2, 7, 0)], [0, 0, 0, 2]);
+        check(&[(1, 1, 0), (2, 1, 0)], &[(2, 7, 0), (3, 7, 0)], [1, 1, 0, 1]);
+        // Another track takes over, also after a gap.
+        check(&[(1, 1, 0), (2, 1, 0), (3, 1, 0)], &[(1, 7, 0), (2, 8, 0), (3, 8, 0)], [0, 0, 1, 2]);
+        check(&[(1, 1, 0), (2, 1, 0), (3, 1, 0)], &[(1, 7, 0), (3, 8, 0)], [1, 0, 1, 1]);
+        // The tracks of two objects change places.
+        check(
+            &[(1, 1, 0), (1, 2, 1), (2, 1, 0), (2, 2, 1)],
+            &[(1, 7, 0), (1, 8, 1), (2, 7, 1), (2, 8, 0)],
+            [0, 0, 2, 2],
+        );
+        // A correspondence that still holds is kept, whatever else is there.
+        check(&[(1, 1, 0), (2, 1, 0)], &[(1, 7, 0), (2, 8, 0), (2, 7, 0)], [0, 1, 0, 2]);
+    }
+
+    #[test]
+    fn rows_of_confidence_0_are_not_counted() {
+        let row = MotRow { frame: 1, id: 1, bbox: BBox::new(0.0, 0.0, 9.0, 9.0), confidence: 0.0 };
+        let summary = MotSummary::new(&[row, MotRow { id: 2, confidence: 1.0, ..row }], &[], 0.5);
+        assert_eq!((summary.objects, summary.misses), (1, 1));
+        assert_eq!((summary.mota(), summary.idf1()), (0.0, 0.0));
+    }
+
+    fn assets() -> PathBuf {
+        let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/assets");
+        std::env::var_os("NV_ASSETS").map_or_else(default, PathBuf::from)
+    }
+
+    /// Real detections of real videos, each at its own frame rate, with one set of defaults. The floors are a little below
+    /// what is reached, so that a change for the worse shows.
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    fn real_sequences_are_tracked_as_well_as_ever() {
+        let cases = [
+            ("PETS09-S2L1", "det_yolox_nano.txt", 10.0, 0.715, 0.68),
+            ("PETS09-S2L1", "det_yolox_nano.txt", 7.0, 0.70, 0.58),
+            ("PETS09-S2L1", "det.txt", 10.0, 0.62, 0.43),
+            ("ETH-Bahnhof", "det.txt", 14.0, 0.355, 0.54),
+            ("ETH-Sunnyday", "det.txt", 14.0, 0.565, 0.75),
+            ("KITTI-13", "det.txt", 10.0, 0.11, 0.48),
+            ("Venice-2", "det.txt", 30.0, 0.155, 0.38),
+            ("ADL-Rundle-6", "det.txt", 30.0, 0.36, 0.44),
+        ];
+        for (sequence, detections, fps, mota, idf1) in cases {
+            let folder = assets().join("mot").join(sequence);
+            let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+            let (Some(detections), Some(truth)) = (read(detections), read("gt.txt")) else {
+                let path = folder.display();
+                eprintln!("skipped: real_sequences_are_tracked_as_well_as_ever: no assets at {path}");
+                continue;
+            };
+            let (detections, truth) = (parse(&detections).unwrap(), parse(&truth).unwrap());
+            let frames = detections.iter().chain(&truth).map(|r| r.frame).max().unwrap();
+            let mut tracker = ByteTrack::new(ByteTrackConfig::default()).unwrap();
+            let rows = track(&mut tracker, &detections, frames, Duration::from_secs_f64(1.0 / fps)).unwrap();
+            let summary = MotSummary::new(&truth, &rows, 0.5);
+            assert!(
+                summary.mota() >= mota && summary.idf1() >= idf1,
+                "{sequence} at {fps} fps: MOTA {:.3} of {mota}, IDF1 {:.3} of {idf1}: {summary:?}",
+                summary.mota(),
+                summary.idf1()
+            );
+        }
+    }
+}
