@@ -108,11 +108,11 @@ impl ByteTrack {
         for tracklet in self.tracklets.iter_mut().filter(|t| !t.is_seen()) {
             tracklet.miss();
         }
+        self.drop_duplicates(now, told);
         for object in high.into_iter().filter(|o| o.score >= self.config.new_track) {
             self.tracklets.push(Tracklet::new(TrackId(self.next_id), object, now));
             self.next_id += 1;
         }
-        self.drop_duplicates(now, told);
     }
 
     /// `configured`, but at least one frame interval, with some room for jitter.
@@ -125,7 +125,7 @@ impl ByteTrack {
         let config = &self.config;
         let mut candidates: Vec<&Object> = objects
             .iter()
-            // A score that is not a number is at least nothing.
+            // False for a score that is not a number.
             .filter(|o| o.score >= config.low && BoxFilter::accepts(&o.bbox))
             .filter(|o| config.sources.is_empty() || config.sources.contains(&o.source))
             .collect();
