@@ -1,7 +1,7 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use crate::frame_memory::{FrameError, FrameMemory, HostView, MemoryKind};
+use crate::frame_memory::{FrameError, FrameMemory, HostView, MemoryKind, ReleasedMemory};
 use crate::{Captured, MonoTime, Name, Pts, Size};
 
 /// How a picture's samples are laid out in planes.
@@ -164,6 +164,12 @@ impl Frame {
         self.seq = seq;
         self.received = received;
         self
+    }
+
+    /// The same frame with its memory given back: numbers and times stay, [`host`](Self::host) fails.
+    pub fn without_pixels(&self) -> Self {
+        static RELEASED: LazyLock<Arc<dyn FrameMemory>> = LazyLock::new(|| Arc::new(ReleasedMemory));
+        Self { memory: RELEASED.clone(), ..self.clone() }
     }
 
     /// What the source said of it.

@@ -15,6 +15,8 @@ pub enum MemoryKind {
     Host,
     /// In device memory; readable by whoever knows the concrete type, not by the CPU.
     Device,
+    /// Given back to its owner before the frame's end.
+    Released,
 }
 
 /// What can be wrong with a frame's memory.
@@ -22,7 +24,7 @@ pub enum MemoryKind {
 #[non_exhaustive]
 pub enum FrameError {
     /// The pixels can't be read by the CPU.
-    #[error("the frame's pixels are in {0:?} memory, which the CPU can't read")]
+    #[error("the CPU can't read the frame's pixels: its memory is {0:?}")]
     NotOnHost(MemoryKind),
     /// A plane does not fit the format and size.
     #[error("{format:?} of {}×{}: plane {plane} needs {need}, has {have}", size.width, size.height)]
@@ -159,6 +161,20 @@ impl FrameMemory for OwnedPlanes {
 
     fn host(&self) -> Result<HostView<'_>, FrameError> {
         Ok(HostView::new(self.0.iter().map(|p| PlaneView { data: &p.data, stride: p.stride })))
+    }
+}
+
+/// What a frame has in the place of pixels that it gave back.
+#[derive(Debug)]
+pub(crate) struct ReleasedMemory;
+
+impl FrameMemory for ReleasedMemory {
+    fn kind(&self) -> MemoryKind {
+        MemoryKind::Released
+    }
+
+    fn host(&self) -> Result<HostView<'_>, FrameError> {
+        Err(FrameError::NotOnHost(MemoryKind::Released))
     }
 }
 
@@ -323,6 +339,17 @@ mod tests {
         assert_eq!(pool.0.idle.lock().unwrap().len(), 0, "the idle buffer is used again");
         drop(pool);
         drop(again.freeze());
+    }
+
+    #[test]
+    fn a_frame_without_pixels_gives_its_memory_back() {
+        let pool = FramePool::new(1);
+        let frame = pool.take(header(PixelFormat::Gray8, 8, 8)).unwrap().freeze().stamped(7, crate::MonoTime::ZERO);
+        let shell = frame.without_pixels();
+        drop(frame);
+        assert_eq!(pool.0.idle.lock().unwrap().len(), 1);
+        assert_eq!((shell.seq(), shell.size().width), (7, 8));
+        assert_eq!(shell.host().unwrap_err(), FrameError::NotOnHost(MemoryKind::Released));
     }
 
     #[test]

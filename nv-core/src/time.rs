@@ -153,8 +153,7 @@ impl SystemClock {
     pub fn instant(&self, at: MonoTime) -> Instant {
         // Far enough to mean "for ever", near enough that no platform's Instant overflows.
         const YEAR_NS: u64 = 365 * 24 * 3600 * 1_000_000_000;
-        let base = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.origin + Duration::from_nanos(at.0.min(base.saturating_add(YEAR_NS)))
+        self.origin + Duration::from_nanos(at.0.min(self.now().0.saturating_add(YEAR_NS)))
     }
 }
 

@@ -149,6 +149,22 @@ impl Perception {
         }
     }
 
+    /// Leaves out objects whose score is below `threshold`: what is attached to them goes too, and tracks that were matched
+    /// with one name none.
+    pub fn retain_reported(&mut self, threshold: f32) {
+        let Some(objects) = &mut self.objects else { return };
+        let before = objects.len();
+        objects.retain(|o| o.score >= threshold);
+        if objects.len() == before {
+            return;
+        }
+        let stays = |id: ObjectId| objects.iter().any(|o| o.id == id);
+        self.attributes.retain(|a| stays(a.object));
+        for track in self.tracks.iter_mut().flatten() {
+            track.object = track.object.filter(|id| stays(*id));
+        }
+    }
+
     /// Takes back the objects of `step`, and what is attached to them: it is about to run again on this frame.
     pub fn retract(&mut self, step: &Name) {
         if let Some(objects) = &mut self.objects {

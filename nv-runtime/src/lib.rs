@@ -1,1 +1,101 @@
-//! Placeholder.
+//! The runtime of NextVision: feeds, their pipelines, the batch point that all feeds share, ordered outputs, and an account
+//! of every frame.
+//!
+//! A [`Runtime`] owns everything. [`Runtime::create_batch`] makes a batch point; [`FeedPipeline::builder`] puts steps together;
+//! [`Runtime::add_feed`] starts a feed from a [`FeedConfig`]. What a feed has done is in its [`FeedStats`]: every frame that was
+//! received is emitted, inside, or dropped for a named reason.
+//!
+//! The runtime knows no codec, no model format, no GPU, no file format and no network, and nothing of plugins: whoever uses it
+//! hands it sources, stages, batch processors and sinks.
+//!
+//! What to batch, when to dispatch, which frame may go on: these are pure state machines to which time is passed in. Threads
+//! and channels are thin shells around them.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use nv_core::{CancelToken, Frame, FrameHeader, FramePool, PixelFormat, Size};
+//! use nv_perception::*;
+//! use nv_runtime::{BatchConfig, FeedConfig, FeedPipeline, Runtime, RuntimeConfig};
+//!
+//! /// Ten grey pictures.
+//! struct Grey(StreamInfo, u32);
+//!
+//! impl FrameSource for Grey {
+//!     fn info(&self) -> &StreamInfo {
+//!         &self.0
+//!     }
+//!
+//!     fn next(&mut self, _: Duration) -> Result<SourceItem, SourceError> {
+//!         if self.1 == 10 {
+//!             return Ok(SourceItem::End);
+//!         }
+//!         self.1 += 1;
+//!         let header = FrameHeader::new(self.0.size, PixelFormat::Gray8);
+//!         Ok(SourceItem::Frame(FramePool::new(0).take(header).unwrap().freeze()))
+//!     }
+//! }
+//!
+//! struct Open;
+//!
+//! impl SourceFactory for Open {
+//!     fn schemes(&self) -> &[&str] {
+//!         &["grey"]
+//!     }
+//!
+//!     fn open(&self, _: &SourceSpec, _: &CancelToken) -> Result<Box<dyn FrameSource>, SourceError> {
+//!         let info = StreamInfo {
+//!             size: Size::new(64, 48),
+//!             frame_interval: None,
+//!             frame_count: Some(10),
+//!             live: false,
+//!             codec: "none".into(),
+//!             decoder: "none".into(),
+//!             max_outstanding: None,
+//!         };
+//!         Ok(Box::new(Grey(info, 0)))
+//!     }
+//! }
+//!
+//! /// Finds nothing, in batches.
+//! struct Blind;
+//!
+//! impl BatchProcessor for Blind {
+//!     fn capabilities(&self) -> BatchCapabilities {
+//!         BatchCapabilities::default()
+//!     }
+//!
+//!     fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError> {
+//!         for entry in batch {
+//!             entry.finish(Ok(StageOutput { objects: Some(vec![]), ..StageOutput::default() }));
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let runtime = Runtime::new(RuntimeConfig::default());
+//! let detector = runtime.create_batch("detector", Arc::new(|| Ok(Box::new(Blind))), BatchConfig::default()).unwrap();
+//! let pipeline = FeedPipeline::builder().batch(&detector).build().unwrap();
+//! let feed = runtime.add_feed(FeedConfig::new("gate", Arc::new(Open), SourceSpec::new("grey:"), pipeline)).unwrap();
+//! assert!(feed.wait().is_ok());
+//! assert_eq!(feed.stats().frames.emitted, 10);
+//! assert!(runtime.shutdown(Duration::from_secs(1)).abandoned.is_empty());
+//! ```
+
+mod batch;
+mod feed;
+mod guard;
+mod health;
+mod runtime;
+mod sync;
+
+pub use batch::{
+    BatchConfig, BatchConfigError, BatchError, BatchHandle, BatchMetrics, BatchRequest, BatchStartError,
+    ProcessorFactory, Quantiles,
+};
+pub use feed::{
+    DropRecord, FeedConfig, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedStats, FrameCounts,
+    PipelineError, QueuePolicy, SinkConfig, SinkStats, StageFactory, StepErrorPolicy, StepStats,
+};
+pub use runtime::{AddFeedError, Runtime, RuntimeConfig, ShutdownReport};

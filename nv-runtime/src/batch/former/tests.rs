@@ -1,0 +1,316 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const HOLD: Duration = Duration::from_millis(2);
+
+fn us(us: u64) -> MonoTime {
+    MonoTime::from_nanos(us * 1000)
+}
+
+fn former(max_batch: usize) -> Former<u32> {
+    let max_age = Duration::from_secs(1);
+    Former::new(FormerConfig { max_batch, max_latency: HOLD, max_age, max_pending: 64 })
+}
+
+fn lane(slots: usize) -> LaneSpec {
+    LaneSpec { live: true, slots, weight: 1 }
+}
+
+fn take(former: &mut Former<u32>, now: MonoTime) -> Vec<(EntryKey, u32)> {
+    let mut batch = Vec::new();
+    former.take(now, &mut batch, |_, _| None, |_, _| panic!("nothing is too old here"));
+    batch.into_iter().map(|t| (t.key, t.payload)).collect()
+}
+
+#[test]
+fn a_lone_feed_is_never_held() {
+    let mut f = former(16);
+    let a = f.attach(lane(2));
+    assert_eq!(f.decide(us(0)), Decision::Idle);
+    f.set_cadence(a, true, Some(us(33_000)));
+    f.submit(us(0), a, us(0), 1).unwrap();
+    assert_eq!(f.decide(us(0)), Decision::Dispatch);
+}
+
+#[test]
+fn the_hold_ends_when_no_expected_lane_is_missing_or_time_is_up() {
+    /// Lane A has submitted at 0; what is decided at `now` depends on lane B.
+    fn check(running: bool, slots: usize, next_due: Option<u64>, now: u64, expected: Decision) {
+        let mut f = former(16);
+        let (a, b) = (f.attach(lane(2)), f.attach(lane(slots)));
+        for i in 1..slots {
+            // All of B's slots but one, or but none, are in use.
+            f.submit(us(0), b, us(0), 100 + i as u32).unwrap();
+        }
+        take(&mut f, us(0));
+        f.set_cadence(b, running, next_due.map(us));
+        f.submit(us(0), a, us(0), 1).unwrap();
+        assert_eq!(f.decide(us(now)), expected, "running {running}, slots {slots}, due {next_due:?}, now {now}");
+    }
+    let held = Decision::WaitUntil(us(2000));
+    check(true, 1, Some(500), 0, held);
+    check(true, 2, Some(500), 0, held);
+    check(true, 1, Some(500), 1999, held);
+    check(true, 1, Some(500), 2000, Decision::Dispatch);
+    check(true, 1, Some(2001), 0, Decision::Dispatch);
+    check(true, 1, None, 0, Decision::Dispatch);
+    check(false, 1, Some(500), 0, Decision::Dispatch);
+}
+
+#[test]
+fn a_stalled_lane_is_not_waited_for() {
+    let mut f = former(16);
+    let (a, b) = (f.attach(lane(2)), f.attach(lane(2)));
+    f.set_cadence(b, true, Some(us(10_000)));
+    f.submit(us(12_001), a, us(12_001), 1).unwrap();
+    assert_eq!(f.decide(us(12_001)), Decision::Dispatch, "B is overdue by more than the hold");
+}
+
+#[test]
+fn a_lane_without_a_free_slot_is_not_waited_for() {
+    let mut f = former(16);
+    let (a, b) = (f.attach(lane(2)), f.attach(lane(1)));
+    f.submit(us(0), b, us(0), 9).unwrap();
+    take(&mut f, us(0));
+    f.set_cadence(b, true, Some(us(500)));
+    f.submit(us(0), a, us(0), 1).unwrap();
+    assert_eq!(f.decide(us(0)), Decision::Dispatch);
+}
+
+#[test]
+fn a_full_batch_goes_at_once() {
+    let mut f = former(2);
+    let (a, b) = (f.attach(lane(4)), f.attach(lane(4)));
+    f.set_cadence(b, true, Some(us(100)));
+    f.submit(us(0), a, us(0), 1).unwrap();
+    assert_eq!(f.decide(us(0)), Decision::WaitUntil(us(2000)));
+    f.submit(us(1), a, us(1), 2).unwrap();
+    assert_eq!(f.decide(us(1)), Decision::Dispatch);
+}
+
+#[test]
+fn slots_bound_a_lane_and_max_pending_bounds_the_point() {
+    let mut f = former(16);
+    let a = f.attach(lane(2));
+    f.submit(us(0), a, us(0), 1).unwrap();
+    f.submit(us(0), a, us(0), 2).unwrap();
+    assert_eq!(f.submit(us(0), a, us(0), 3), Err((Refusal::NoSlot, 3)));
+    let taken = take(&mut f, us(0));
+    assert_eq!(f.submit(us(0), a, us(0), 3), Err((Refusal::NoSlot, 3)), "a slot is held while it is computed");
+    assert!(f.release(taken[0].0));
+    assert!(!f.release(taken[0].0), "freed once");
+    f.submit(us(0), a, us(0), 3).unwrap();
+
+    let b = f.attach(lane(1000));
+    for i in 0..63 {
+        f.submit(us(0), b, us(0), i).unwrap();
+    }
+    assert_eq!(f.submit(us(0), b, us(0), 0), Err((Refusal::Full, 0)));
+    f.detach(b, |_| ());
+    assert_eq!(f.submit(us(0), b, us(0), 0), Err((Refusal::NoLane, 0)));
+}
+
+#[test]
+fn round_robin_serves_by_weight() {
+    let mut f = former(6);
+    let heavy = f.attach(LaneSpec { live: false, slots: 32, weight: 2 });
+    let light = f.attach(LaneSpec { live: false, slots: 32, weight: 1 });
+    for i in 0..16 {
+        f.submit(us(0), heavy, us(0), i).unwrap();
+        f.submit(us(0), light, us(0), 100 + i).unwrap();
+    }
+    let batch: Vec<u32> = take(&mut f, us(0)).into_iter().map(|(_, v)| v).collect();
+    assert_eq!(batch.iter().filter(|v| **v < 100).count(), 4, "{batch:?}");
+}
+
+#[test]
+fn an_idle_lane_saves_nothing_up() {
+    let mut f = former(4);
+    let (a, b) = (f.attach(lane(64)), f.attach(lane(64)));
+    for i in 0..40 {
+        f.submit(us(0), a, us(0), i).unwrap();
+    }
+    for _ in 0..5 {
+        for (key, _) in take(&mut f, us(0)) {
+            f.release(key);
+        }
+    }
+    for i in 0..8 {
+        f.submit(us(0), b, us(0), 100 + i).unwrap();
+    }
+    let batch = take(&mut f, us(0));
+    assert_eq!(batch.iter().filter(|(_, v)| *v >= 100).count(), 2, "B gets its share, not what it missed: {batch:?}");
+}
+
+#[test]
+fn claims_are_bound_at_dispatch_and_void_ones_free_their_slot() {
+    let mut f = former(16);
+    let a = f.attach(lane(2));
+    f.claim(us(0), a).unwrap();
+    f.claim(us(0), a).unwrap();
+    assert_eq!(f.claim(us(0), a), Err(Refusal::NoSlot));
+    let (mut batch, mut frames) = (Vec::new(), vec![7]);
+    f.take(us(10), &mut batch, |_, _| frames.pop(), |_, _| panic!("no entry is too old"));
+    assert_eq!(batch.iter().map(|t| t.payload).collect::<Vec<_>>(), [7]);
+    assert_eq!(batch[0].wait, Duration::from_micros(10));
+    f.claim(us(20), a).unwrap();
+    assert_eq!(f.claim(us(20), a), Err(Refusal::NoSlot), "one is being computed, one waits");
+}
+
+#[test]
+fn what_is_too_old_is_not_computed() {
+    fn check(live: bool, received: u64, expected: (usize, usize)) {
+        let mut f = former(16);
+        let a = f.attach(LaneSpec { live, slots: 2, weight: 1 });
+        f.submit(us(received), a, us(received), 1).unwrap();
+        let (mut batch, mut expired) = (Vec::new(), 0);
+        f.take(us(1_000_001), &mut batch, |_, _| None, |_, _| expired += 1);
+        assert_eq!((batch.len(), expired), expected, "live {live}, received {received}");
+        assert_eq!(f.pending(), 0);
+    }
+    check(true, 0, (0, 1));
+    check(true, 1, (1, 0));
+    check(false, 0, (1, 0));
+}
+
+#[test]
+fn an_abandoned_entry_is_never_computed_and_its_late_result_is_void() {
+    let mut f = former(16);
+    let a = f.attach(lane(2));
+    let waiting = f.submit(us(0), a, us(0), 1).unwrap();
+    assert_eq!(f.abandon(waiting), Some(1));
+    assert_eq!(f.decide(us(0)), Decision::Idle);
+    let computing = f.submit(us(0), a, us(0), 2).unwrap();
+    take(&mut f, us(5));
+    assert_eq!(f.dispatched_at(computing), Some(us(5)));
+    assert_eq!(f.abandon(computing), None);
+    assert!(!f.release(computing));
+    assert_eq!(f.in_dispatch(), 0);
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Attach(usize, u32),
+    Detach(usize),
+    Submit(usize),
+    Claim(usize),
+    Take(bool),
+    Release(usize),
+    Abandon(usize),
+    Drain,
+    Tick(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        1 => (1usize..5, 1u32..4).prop_map(|(s, w)| Event::Attach(s, w)),
+        1 => (0usize..6).prop_map(Event::Detach),
+        6 => (0usize..6).prop_map(Event::Submit),
+        6 => (0usize..6).prop_map(Event::Claim),
+        4 => any::<bool>().prop_map(Event::Take),
+        4 => (0usize..64).prop_map(Event::Release),
+        2 => (0usize..64).prop_map(Event::Abandon),
+        1 => Just(Event::Drain),
+        2 => (0u64..600_000).prop_map(Event::Tick),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: every payload comes out exactly once, no lane exceeds its slots, and nothing waits without
+    /// either being dispatched or having asked for a wake-up.
+    #[test]
+    fn entries_are_conserved(events in prop::collection::vec(event(), 0..200)) {
+        let mut f = former(4);
+        let mut now = 0;
+        let mut lanes: Vec<(LaneKey, usize)> = Vec::new();
+        let (mut given, mut next) = (0usize, 0u32);
+        let mut out: Vec<u32> = Vec::new();
+        let mut keys: Vec<EntryKey> = Vec::new();
+        let mut computing: Vec<EntryKey> = Vec::new();
+        for e in events {
+            match e {
+                Event::Attach(slots, weight) if lanes.len() < 6 => {
+                    lanes.push((f.attach(LaneSpec { live: true, slots, weight }), slots));
+                }
+                Event::Detach(i) if i < lanes.len() => f.detach(lanes.remove(i).0, |v| out.push(v)),
+                Event::Submit(i) if i < lanes.len() => {
+                    if let Ok(key) = f.submit(us(now), lanes[i].0, us(now), next) {
+                        keys.push(key);
+                        given += 1;
+                        next += 1;
+                    }
+                }
+                Event::Claim(i) if i < lanes.len() => {
+                    if let Ok(key) = f.claim(us(now), lanes[i].0) {
+                        keys.push(key);
+                    }
+                }
+                Event::Take(frames_wait) => {
+                    let mut batch = Vec::new();
+                    f.take(
+                        us(now),
+                        &mut batch,
+                        |_, _| frames_wait.then(|| { given += 1; next += 1; next - 1 }),
+                        |_, v| out.push(v),
+                    );
+                    prop_assert!(batch.len() <= 4);
+                    computing.extend(batch.iter().map(|t| t.key));
+                    out.extend(batch.into_iter().map(|t| t.payload));
+                }
+                Event::Release(i) if i < computing.len() => {
+                    let key = computing.swap_remove(i);
+                    f.release(key);
+                    prop_assert!(!f.release(key));
+                }
+                Event::Abandon(i) if i < keys.len() => out.extend(f.abandon(keys.swap_remove(i))),
+                Event::Drain => { f.drain(|_, v| out.push(v)); }
+                Event::Tick(by) => now += by,
+                _ => {}
+            }
+            for slot in &f.lanes {
+                if let Some(lane) = &slot.lane {
+                    prop_assert!(lane.used <= lane.spec.slots && lane.waiting.len() <= lane.used);
+                }
+            }
+            let waiting: usize = f.lanes().map(|l| l.waiting.len()).sum();
+            prop_assert_eq!(waiting, f.pending());
+            match f.decide(us(now)) {
+                Decision::Idle => prop_assert_eq!(waiting, 0),
+                Decision::WaitUntil(t) => prop_assert!(waiting > 0 && t > us(now)),
+                Decision::Dispatch => prop_assert!(waiting > 0),
+            }
+        }
+        f.drain(|_, v| out.push(v));
+        let emitted = out.len();
+        out.sort_unstable();
+        out.dedup();
+        prop_assert_eq!(emitted, out.len(), "a payload came out twice");
+        prop_assert_eq!(given, emitted);
+        let held: usize = f.lanes().map(|l| l.used).sum();
+        prop_assert_eq!(held, f.in_dispatch(), "after a drain only what is being computed holds a slot");
+    }
+
+    /// Over any run in which all lanes always have work, each gets its share to within an entry, plus a batch.
+    #[test]
+    fn shares_follow_the_weights(weights in prop::collection::vec(1u32..5, 2..6), batches in 10usize..60) {
+        let mut f = former(4);
+        let lanes: Vec<LaneKey> =
+            weights.iter().map(|&weight| f.attach(LaneSpec { live: false, slots: 8, weight })).collect();
+        let mut served = vec![0usize; lanes.len()];
+        for _ in 0..batches {
+            for (i, key) in lanes.iter().enumerate() {
+                while f.submit(us(0), *key, us(0), i as u32).is_ok() {}
+            }
+            for (key, i) in take(&mut f, us(0)) {
+                served[i as usize] += 1;
+                f.release(key);
+            }
+        }
+        let total: u32 = weights.iter().sum();
+        for (i, weight) in weights.iter().enumerate() {
+            let share = (batches * 4) as f64 * f64::from(*weight) / f64::from(total);
+            prop_assert!((served[i] as f64 - share).abs() <= 1.0 + 4.0, "lane {i}: {served:?} of {weights:?}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use nv_core::{Clock as _, Frame, Name};
+use nv_perception::{BatchCapabilities, BatchEntry, Perception, Region, StageOutput};
+
+use super::point::{LaneKind, Point, Reply, empty_perception};
+use super::{BatchConfig, BatchError, BatchMetrics, LaneKey, Refusal};
+use crate::sync::Arc;
+
+/// A batch point, as its users hold it: cheap to clone, shared by feeds. The [`Runtime`](crate::Runtime) owns its threads.
+///
+/// A pipeline names it as a step; other code may submit single entries with [`submit_and_wait`](Self::submit_and_wait).
+#[derive(Clone)]
+pub struct BatchHandle {
+    point: Arc<Point>,
+    /// The lane that all direct submissions share.
+    direct: LaneKey,
+    direct_slots: Arc<AtomicUsize>,
+}
+
+/// One entry, submitted directly.
+#[derive(Clone, Debug)]
+pub struct BatchRequest {
+    /// The feed that the frame belongs to.
+    pub feed: Name,
+    /// The feed's session.
+    pub session: u32,
+    /// The frame.
+    pub frame: Frame,
+    /// The part of the frame to look at; `None`: all of it.
+    pub region: Option<Region>,
+    /// What earlier steps found in it.
+    pub perception: Arc<Perception>,
+}
+
+impl BatchRequest {
+    /// A request for all of `frame` of `feed`, of which nothing is known.
+    pub fn new(feed: impl Into<Name>, frame: Frame) -> Self {
+        Self { feed: feed.into(), session: 0, frame, region: None, perception: empty_perception() }
+    }
+}
+
+impl BatchHandle {
+    pub(crate) fn new(point: Arc<Point>) -> Self {
+        let direct_slots = Arc::default();
+        let direct = point.attach(LaneKind::Direct, Arc::clone(&direct_slots));
+        Self { point, direct, direct_slots }
+    }
+
+    pub(crate) fn point(&self) -> &Arc<Point> {
+        &self.point
+    }
+
+    /// The batch point's name.
+    pub fn processor_id(&self) -> &Name {
+        &self.point.name
+    }
+
+    /// What its processors need, make and prefer.
+    pub fn capabilities(&self) -> BatchCapabilities {
+        self.point.capabilities()
+    }
+
+    /// How it forms and guards its batches.
+    pub fn config(&self) -> &BatchConfig {
+        &self.point.config
+    }
+
+    /// What it has done so far.
+    pub fn metrics(&self) -> BatchMetrics {
+        self.point.metrics()
+    }
+
+    /// Submits one entry, which shares batches with those of the feeds, and waits for its result: at most
+    /// `response_timeout` from its dispatch.
+    ///
+    /// # Errors
+    /// See [`BatchError`]. After [`BatchError::InFlightCapReached`] and [`BatchError::QueueFull`] nothing was taken.
+    pub fn submit_and_wait(&self, request: BatchRequest) -> Result<StageOutput, BatchError> {
+        let point = &self.point;
+        let batch = || point.name.clone();
+        let BatchRequest { feed, session, frame, region, perception } = request;
+        let entry = BatchEntry::new(feed, session, frame, region, perception);
+        let (completions, results) = bounded(1);
+        let key =
+            point.submit(self.direct, entry, Reply { completions, step: 0 }, None).map_err(
+                |refusal| match refusal {
+                    Refusal::NoSlot => BatchError::InFlightCapReached {
+                        batch: batch(),
+                        limit: self.direct_slots.load(std::sync::atomic::Ordering::Relaxed),
+                    },
+                    Refusal::Full => BatchError::QueueFull { batch: batch(), limit: point.config.max_pending },
+                    Refusal::NoLane => BatchError::CoordinatorShutdown { batch: batch() },
+                },
+            )?;
+        let limit = point.config.response_timeout;
+        let mut wait = limit;
+        loop {
+            match results.recv_timeout(wait) {
+                Ok(completion) => return completion.result,
+                Err(RecvTimeoutError::Disconnected) => return Err(BatchError::CoordinatorShutdown { batch: batch() }),
+                Err(RecvTimeoutError::Timeout) => {
+                    // The limit runs from dispatch; while the entry waits its turn it starts over.
+                    wait = match point.dispatched_at(key) {
+                        Some(at) => limit.saturating_sub(point.clock.now().since(at)),
+                        None => limit,
+                    };
+                    if wait == Duration::ZERO {
+                        point.abandon(key, true);
+                        // The result may have come in between.
+                        return match results.try_recv() {
+                            Ok(completion) => completion.result,
+                            Err(_) => Err(BatchError::Timeout { batch: batch(), limit }),
+                        };
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for BatchHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("BatchHandle").field(&self.point.name).finish()
+    }
+}

@@ -1,0 +1,110 @@
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// What a batch point has done so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct BatchMetrics {
+    /// Entries that were taken in (claims count once a frame was bound to them).
+    pub submitted: u64,
+    /// Entries that were computed and got a result.
+    pub processed: u64,
+    /// Entries that were computed and got an error.
+    pub failed: u64,
+    /// Submissions that were not taken in.
+    pub rejected: u64,
+    /// Entries that their feed gave up for want of an answer.
+    pub timed_out: u64,
+    /// Entries that were too old when their turn came.
+    pub expired: u64,
+    /// Batches computed.
+    pub batches: u64,
+    /// Batches by size; index 0 is size 1.
+    pub sizes: Vec<u64>,
+    /// Failed batches since the last good one.
+    pub consecutive_errors: u64,
+    /// Processors that were built anew.
+    pub rebuilds: u64,
+    /// Entries and claims that wait.
+    pub pending: usize,
+    /// Entries that are being computed.
+    pub in_dispatch: usize,
+    /// Share of the instances' time spent computing, 0 to 1.
+    pub busy: f64,
+    /// From an entry's submission to its dispatch.
+    pub wait: Quantiles,
+    /// A batch's computation.
+    pub process: Quantiles,
+}
+
+impl BatchMetrics {
+    /// Entries in the average batch; 0 before the first.
+    pub fn mean_size(&self) -> f64 {
+        if self.batches == 0 {
+            return 0.0;
+        }
+        let entries: u64 = self.sizes.iter().enumerate().map(|(i, n)| (i as u64 + 1) * n).sum();
+        entries as f64 / self.batches as f64
+    }
+}
+
+/// Quantiles of a set of times, in milliseconds; all 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Quantiles {
+    /// The median.
+    pub p50: f64,
+    /// 95 of 100 were at most this.
+    pub p95: f64,
+    /// 99 of 100 were at most this.
+    pub p99: f64,
+}
+
+/// A set of times, in bounded memory: two significant digits, 1 µs to an hour.
+#[derive(Debug)]
+pub(crate) struct Times(Histogram<u64>);
+
+impl Times {
+    pub(crate) fn new() -> Self {
+        let bounds = Histogram::new_with_bounds(1, 3_600_000_000, 2);
+        Self(bounds.expect("1 µs to an hour at two digits is a valid range"))
+    }
+
+    pub(crate) fn record(&mut self, time: Duration) {
+        self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+    }
+
+    pub(crate) fn quantiles(&self) -> Quantiles {
+        if self.0.is_empty() {
+            return Quantiles::default();
+        }
+        let ms = |q| self.0.value_at_quantile(q) as f64 / 1e3;
+        Quantiles { p50: ms(0.50), p95: ms(0.95), p99: ms(0.99) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_known_times() {
+        let mut times = Times::new();
+        assert_eq!(times.quantiles(), Quantiles::default());
+        for ms in 1..=100 {
+            times.record(Duration::from_millis(ms));
+        }
+        let q = times.quantiles();
+        for (got, expected) in [(q.p50, 50.0), (q.p95, 95.0), (q.p99, 99.0)] {
+            assert!((got - expected).abs() <= expected * 0.01 + 0.01, "{q:?}");
+        }
+        times.record(Duration::MAX);
+    }
+
+    #[test]
+    fn mean_size_weighs_the_sizes() {
+        let metrics = BatchMetrics { batches: 4, sizes: vec![1, 0, 3], ..BatchMetrics::default() };
+        assert_eq!(metrics.mean_size(), 2.5);
+        assert_eq!(BatchMetrics::default().mean_size(), 0.0);
+    }
+}

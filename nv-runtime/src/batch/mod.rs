@@ -1,0 +1,25 @@
+//! The batch point: gathers entries of all feeds into batches and has them computed.
+
+mod config;
+mod former;
+mod handle;
+pub(crate) mod instance;
+pub(crate) mod metrics;
+mod outcome;
+mod point;
+
+pub use config::{BatchConfig, BatchConfigError};
+pub(crate) use former::EntryKey;
+pub(crate) use former::{LaneKey, Refusal};
+pub use handle::{BatchHandle, BatchRequest};
+pub use metrics::{BatchMetrics, Quantiles};
+pub use outcome::{BatchError, BatchStartError};
+pub(crate) use point::{ClaimRoute, Completion, LaneKind, Point, Reply, empty_perception};
+
+use nv_perception::{BatchProcessor, StageError};
+
+use crate::sync::Arc;
+
+/// Builds one processor of a batch point. Called on the instance's thread, once for each instance and again after a panic or
+/// a lost device.
+pub type ProcessorFactory = Arc<dyn Fn() -> Result<Box<dyn BatchProcessor>, StageError> + Send + Sync>;

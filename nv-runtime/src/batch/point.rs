@@ -1,0 +1,482 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use nv_core::{Clock as _, DropReason, MonoTime, Name, SystemClock};
+use nv_perception::{BatchCapabilities, BatchEntry, BatchTrace, Perception, StageOutput};
+
+use super::former::{Decision, Former, FormerConfig, LaneSpec, Taken};
+use super::metrics::{BatchMetrics, Times};
+use super::{BatchConfig, BatchError, EntryKey, LaneKey, Refusal};
+use crate::feed::Intake;
+use crate::health::HealthHub;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+/// A batch point's shared half: the former under a lock, and what its lanes lead to. There is no coordinator thread: an
+/// idle instance takes the lock, takes its batch or waits for the former's next deadline.
+pub(crate) struct Point {
+    pub(crate) name: Name,
+    pub(crate) config: BatchConfig,
+    pub(crate) clock: Arc<SystemClock>,
+    pub(crate) health: HealthHub,
+    state: Mutex<State>,
+    /// Signalled when something was submitted, or the phase changed.
+    wake: Condvar,
+}
+
+pub(super) struct State {
+    former: Former<Job>,
+    lanes: Vec<AttachedLane>,
+    pub(super) phase: PointPhase,
+    /// Instances that wait on `wake`.
+    idle: usize,
+    /// Instances that have a processor.
+    pub(super) able: usize,
+    /// Why the last instance that lost its processor did.
+    pub(super) trouble: String,
+    capabilities: Option<BatchCapabilities>,
+    pub(super) counts: BatchMetrics,
+    pub(super) wait: Times,
+    pub(super) process: Times,
+    pub(super) busy: Duration,
+    since: MonoTime,
+    next_batch: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PointPhase {
+    /// Takes entries.
+    Running,
+    /// Takes no more; computes what waits.
+    Draining,
+    /// Computes nothing more.
+    Stopped,
+}
+
+struct AttachedLane {
+    key: LaneKey,
+    kind: LaneKind,
+    /// How many slots the lane has; the point changes it as feeds come and go.
+    slots: Arc<AtomicUsize>,
+}
+
+/// Whose lane it is.
+#[derive(Clone)]
+pub(crate) enum LaneKind {
+    /// A live feed's: its claims are bound at its intake, results go to its executor.
+    Live(ClaimRoute),
+    /// A file feed's.
+    File,
+    /// The direct API's.
+    Direct,
+}
+
+/// Where a lane's claims are bound, and where their results go.
+#[derive(Clone)]
+pub(crate) struct ClaimRoute {
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) reply: Reply,
+}
+
+/// Where an entry's result goes.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    /// The feed's executor. Holds as many results as the feed has slots, so that no instance ever waits for it.
+    pub(crate) completions: Sender<Completion>,
+    /// The step's place in the feed's pipeline.
+    pub(crate) step: usize,
+}
+
+/// An entry on its way through the point.
+pub(super) struct Job {
+    pub(super) entry: BatchEntry,
+    pub(super) reply: Reply,
+}
+
+/// An entry's end, as its feed sees it.
+pub(crate) struct Completion {
+    pub(crate) step: usize,
+    pub(crate) key: EntryKey,
+    pub(crate) result: Result<StageOutput, BatchError>,
+    /// Its place in a batch and how long the batch took; `None` if it was never computed.
+    pub(crate) trace: Option<(BatchTrace, Duration)>,
+}
+
+/// A batch on its way to a processor.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) number: u64,
+    pub(super) taken: Vec<Taken<Job>>,
+}
+
+impl Point {
+    pub(crate) fn new(name: Name, config: BatchConfig, clock: Arc<SystemClock>, health: HealthHub) -> Self {
+        let former = Former::new(FormerConfig {
+            max_batch: config.max_batch_size,
+            max_latency: config.max_latency,
+            max_age: config.max_age,
+            max_pending: config.max_pending,
+        });
+        let counts = BatchMetrics { sizes: vec![0; config.max_batch_size], ..BatchMetrics::default() };
+        let state = State {
+            former,
+            lanes: Vec::new(),
+            phase: PointPhase::Running,
+            idle: 0,
+            able: 0,
+            trouble: String::new(),
+            capabilities: None,
+            counts,
+            wait: Times::new(),
+            process: Times::new(),
+            busy: Duration::ZERO,
+            since: clock.now(),
+            next_batch: 0,
+        };
+        Self { name, config, clock, health, state: Mutex::new(state), wake: Condvar::new() }
+    }
+
+    // --- The feeds' side.
+
+    /// Adds a lane. `slots` will hold how many slots it has, from now on.
+    pub(crate) fn attach(&self, kind: LaneKind, slots: Arc<AtomicUsize>) -> LaneKey {
+        let mut state = self.state.lock();
+        let count = match kind {
+            LaneKind::Live(_) => self.config.max_in_flight_per_feed,
+            LaneKind::File => 1,
+            LaneKind::Direct => self.config.file_slots(state.former.max_batch(), 1),
+        };
+        let live = matches!(kind, LaneKind::Live(_));
+        let key = state.former.attach(LaneSpec { live, slots: count, weight: 1 });
+        slots.store(count, Ordering::Relaxed);
+        state.lanes.push(AttachedLane { key, kind, slots });
+        self.share_file_slots(&mut state);
+        key
+    }
+
+    /// Takes a lane away: what waits in it is gone, what is being computed will be discarded.
+    pub(crate) fn detach(&self, key: LaneKey) {
+        let mut state = self.state.lock();
+        let mut gone = Vec::new();
+        state.former.detach(key, |job| gone.push(job));
+        state.lanes.retain(|l| l.key != key);
+        self.share_file_slots(&mut state);
+        self.wake_one(state);
+    }
+
+    fn share_file_slots(&self, state: &mut State) {
+        let is_file = |l: &&AttachedLane| matches!(l.kind, LaneKind::File);
+        let files = state.lanes.iter().filter(is_file).count();
+        let slots = self.config.file_slots(state.former.max_batch(), files);
+        for lane in state.lanes.iter().filter(is_file) {
+            state.former.set_slots(lane.key, slots);
+            lane.slots.store(slots, Ordering::Relaxed);
+        }
+    }
+
+    /// Submits an entry. `next_due`: when the lane's next frame is due, as far as is known.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub(crate) fn submit(
+        &self,
+        key: LaneKey,
+        entry: BatchEntry,
+        reply: Reply,
+        next_due: Option<MonoTime>,
+    ) -> Result<EntryKey, Refusal> {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        if state.phase != PointPhase::Running {
+            return Err(Refusal::NoLane);
+        }
+        state.former.set_cadence(key, true, next_due);
+        let received = entry.frame().received();
+        match state.former.submit(now, key, received, Job { entry, reply }) {
+            Ok(entry) => {
+                state.counts.submitted += 1;
+                self.wake_one(state);
+                Ok(entry)
+            }
+            Err((refusal, _)) => {
+                // A full lane is the feed's to wait for, and no loss.
+                state.counts.rejected += u64::from(refusal == Refusal::Full);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Submits up to `count` claims; returns how many were taken: fewer where slots or the point's bound ran out.
+    ///
+    /// # Errors
+    /// [`Refusal::NoLane`]: the point takes nothing any more.
+    pub(crate) fn claim(&self, key: LaneKey, count: usize, next_due: Option<MonoTime>) -> Result<usize, Refusal> {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        if state.phase != PointPhase::Running {
+            return Err(Refusal::NoLane);
+        }
+        state.former.set_cadence(key, true, next_due);
+        let taken = (0..count).take_while(|_| state.former.claim(now, key).is_ok()).count();
+        if taken > 0 {
+            self.wake_one(state);
+        }
+        Ok(taken)
+    }
+
+    /// Notes that no more frames come from a lane's feed, so that nobody waits for them.
+    pub(crate) fn source_ended(&self, key: LaneKey) {
+        let mut state = self.state.lock();
+        state.former.set_cadence(key, false, None);
+        self.wake_one(state);
+    }
+
+    /// Gives an entry up. It is not computed, or its result is discarded.
+    pub(crate) fn abandon(&self, key: EntryKey, timed_out: bool) {
+        let mut state = self.state.lock();
+        let job = state.former.abandon(key);
+        state.counts.timed_out += u64::from(timed_out);
+        drop(state);
+        drop(job);
+    }
+
+    /// When an entry was dispatched, if it was.
+    pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
+        self.state.lock().former.dispatched_at(key)
+    }
+
+    pub(crate) fn metrics(&self) -> BatchMetrics {
+        let now = self.clock.now();
+        let state = self.state.lock();
+        let span = now.since(state.since).as_secs_f64() * self.config.instances as f64;
+        BatchMetrics {
+            pending: state.former.pending(),
+            in_dispatch: state.former.in_dispatch(),
+            busy: if span > 0.0 { (state.busy.as_secs_f64() / span).min(1.0) } else { 0.0 },
+            wait: state.wait.quantiles(),
+            process: state.process.quantiles(),
+            ..state.counts.clone()
+        }
+    }
+
+    pub(crate) fn capabilities(&self) -> BatchCapabilities {
+        self.state.lock().capabilities.clone().unwrap_or_default()
+    }
+
+    pub(super) fn set_capabilities(&self, capabilities: BatchCapabilities) {
+        let mut state = self.state.lock();
+        if let Some(most) = capabilities.max_batch {
+            state.former.limit_batch(most);
+        }
+        state.capabilities = Some(capabilities);
+    }
+
+    // --- The owner's side.
+
+    /// Takes no more entries; what waits is still computed.
+    pub(crate) fn drain(&self) {
+        let mut state = self.state.lock();
+        if state.phase == PointPhase::Running {
+            state.phase = PointPhase::Draining;
+        }
+        drop(state);
+        self.wake.notify_all();
+    }
+
+    /// Fails what waits with `CoordinatorShutdown`; nothing more is computed.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.phase = PointPhase::Stopped;
+        let failed = state.take_waiting();
+        drop(state);
+        self.wake.notify_all();
+        failed.fail(DropReason::Shutdown, || BatchError::CoordinatorShutdown { batch: self.name.clone() });
+    }
+
+    // --- The instances' side.
+
+    /// Waits for a batch. `None`: the point is done.
+    pub(super) fn next_batch(&self, batch: &mut Batch) -> Option<()> {
+        let mut state = self.state.lock();
+        loop {
+            let now = self.clock.now();
+            match (state.phase, state.former.decide(now)) {
+                (PointPhase::Stopped, _) | (PointPhase::Draining, Decision::Idle) => return None,
+                // What is still to come is not waited for any more.
+                (_, Decision::Dispatch) | (PointPhase::Draining, Decision::WaitUntil(_)) => {
+                    let expired = self.take(&mut state, now, batch);
+                    let more = state.former.pending() > 0 && state.idle > 0;
+                    drop(state);
+                    if more {
+                        self.wake.notify_one();
+                    }
+                    for (key, job) in expired {
+                        job.fail(key, BatchError::Expired { batch: self.name.clone(), limit: self.config.max_age });
+                    }
+                    if !batch.taken.is_empty() {
+                        return Some(());
+                    }
+                    state = self.state.lock();
+                }
+                (_, Decision::WaitUntil(at)) => state = self.wait(state, Some(at)),
+                (_, Decision::Idle) => state = self.wait(state, None),
+            }
+        }
+    }
+
+    /// While this instance has no processor: fails what waits if no other instance has one either. Returns at `until`, or
+    /// false when the point is done.
+    pub(super) fn wait_unable(&self, until: MonoTime) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if state.phase != PointPhase::Running && (state.able == 0 || state.former.pending() == 0) {
+                let phase = state.phase;
+                drop(state);
+                if phase == PointPhase::Draining {
+                    self.stop();
+                }
+                return false;
+            }
+            if self.clock.now() >= until {
+                return true;
+            }
+            if state.able == 0 && state.former.pending() > 0 {
+                let reason = state.trouble.clone();
+                let failed = state.take_waiting();
+                drop(state);
+                let batch = &self.name;
+                failed.fail(DropReason::Unavailable, || BatchError::Unavailable {
+                    batch: batch.clone(),
+                    reason: reason.clone(),
+                });
+                state = self.state.lock();
+                continue;
+            }
+            state = self.wait(state, Some(until));
+        }
+    }
+
+    /// Frees the slots of a batch and counts it, before any of its results can be seen. Marks in `valid` whose results
+    /// are still wanted.
+    pub(super) fn close_batch(
+        &self,
+        keys: impl Iterator<Item = (EntryKey, bool)>,
+        took: Duration,
+        failed_whole: bool,
+        valid: &mut Vec<bool>,
+    ) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        valid.clear();
+        for (key, ok) in keys {
+            valid.push(state.former.release(key));
+            state.counts.processed += u64::from(ok);
+            state.counts.failed += u64::from(!ok);
+        }
+        state.counts.consecutive_errors = if failed_whole { state.counts.consecutive_errors + 1 } else { 0 };
+        state.process.record(took);
+        state.busy += took;
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Takes a batch, binding claims; returns what was too old.
+    fn take(&self, state: &mut State, now: MonoTime, batch: &mut Batch) -> Vec<(EntryKey, Job)> {
+        let mut expired = Vec::new();
+        let (former, lanes, counts) = (&mut state.former, &state.lanes, &mut state.counts);
+        let bind = |key: LaneKey, entry: EntryKey| {
+            let LaneKind::Live(route) = &lanes.iter().find(|l| l.key == key)?.kind else { return None };
+            let queued = route.intake.bind(now, entry)?;
+            counts.submitted += 1;
+            let feed = route.intake.feed().clone();
+            let entry = BatchEntry::new(feed, queued.session, queued.frame, None, empty_perception());
+            Some(Job { entry, reply: route.reply.clone() })
+        };
+        former.take(now, &mut batch.taken, bind, |key, job| expired.push((key, job)));
+        state.counts.expired += expired.len() as u64;
+        if let Some(size) = batch.taken.len().checked_sub(1) {
+            batch.number = state.next_batch;
+            state.next_batch += 1;
+            state.counts.batches += 1;
+            state.counts.sizes[size] += 1;
+            for taken in &batch.taken {
+                state.wait.record(taken.wait);
+            }
+        }
+        expired
+    }
+
+    fn wake_one(&self, state: MutexGuard<'_, State>) {
+        let idle = state.idle > 0;
+        drop(state);
+        if idle {
+            self.wake.notify_one();
+        }
+    }
+
+    fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, until: Option<MonoTime>) -> MutexGuard<'a, State> {
+        state.idle += 1;
+        let mut state = match until {
+            Some(at) => self.wake.wait_until(state, self.clock.instant(at)),
+            None => self.wake.wait(state),
+        };
+        state.idle -= 1;
+        state
+    }
+}
+
+/// What waited at a point when it had to be given up.
+struct Waiting {
+    jobs: Vec<(EntryKey, Job)>,
+    claims: Vec<(Arc<Intake>, usize)>,
+}
+
+impl State {
+    fn take_waiting(&mut self) -> Waiting {
+        let mut jobs = Vec::new();
+        let claims = self.former.drain(|key, job| jobs.push((key, job)));
+        let intake = |key| match &self.lanes.iter().find(|l| l.key == key)?.kind {
+            LaneKind::Live(route) => Some(route.intake.clone()),
+            LaneKind::File | LaneKind::Direct => None,
+        };
+        Waiting { jobs, claims: claims.into_iter().filter_map(|(key, n)| Some((intake(key)?, n))).collect() }
+    }
+}
+
+impl Waiting {
+    /// Fails every entry with `error`, and drops a frame for every claim with `reason`. Not under the point's lock.
+    fn fail(self, reason: DropReason, error: impl Fn() -> BatchError) {
+        for (intake, count) in self.claims {
+            intake.void_claims(count, reason);
+        }
+        for (key, job) in self.jobs {
+            job.fail(key, error());
+        }
+    }
+}
+
+impl Job {
+    fn fail(self, key: EntryKey, error: BatchError) {
+        self.reply.send(key, Err(error), None);
+    }
+}
+
+impl Reply {
+    pub(super) fn send(
+        &self,
+        key: EntryKey,
+        result: Result<StageOutput, BatchError>,
+        trace: Option<(BatchTrace, Duration)>,
+    ) {
+        // The feed may be gone; then nobody waits for this.
+        let _ = self.completions.send(Completion { step: self.step, key, result, trace });
+    }
+}
+
+/// What earlier steps have found where there are none: one value for everybody.
+pub(crate) fn empty_perception() -> Arc<Perception> {
+    static EMPTY: std::sync::LazyLock<Arc<Perception>> = std::sync::LazyLock::new(Arc::default);
+    EMPTY.clone()
+}

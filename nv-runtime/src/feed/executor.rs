@@ -1,0 +1,503 @@
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Select};
+use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name, SystemClock};
+use nv_perception::{BatchEntry, ObjectId, Perception, Provenance, StageErrorKind, StageOutput, StepTrace};
+
+use super::flow::{Action, Flow};
+use super::intake::{Bound, Glance};
+use super::outlet::Outlet;
+use super::queue::Queued;
+use super::source::SourceEnd;
+use super::steps::{BatchStep, Step, attach, breaks_stage};
+use super::{FeedEnd, FeedPipeline, FeedShared, Intake, StepErrorPolicy};
+use crate::batch::{BatchError, Completion, EntryKey, Refusal, empty_perception};
+use crate::health::HealthHub;
+use crate::sync::Arc;
+
+/// What a feed's owner tells its executor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Control {
+    /// Take no more frames; those inside have until `deadline`.
+    Stop {
+        /// When what is left is dropped.
+        deadline: MonoTime,
+        /// Whether the whole runtime stops.
+        shutdown: bool,
+    },
+}
+
+/// The event loop of a feed: frames, completions and control in; stage calls, submissions and outputs out. What may happen
+/// next to which frame is [`Flow`]'s to say.
+pub(crate) struct Executor {
+    name: Name,
+    clock: Arc<SystemClock>,
+    shared: Arc<FeedShared>,
+    health: HealthHub,
+    intake: Arc<Intake>,
+    steps: Vec<Step>,
+    completions: Receiver<Completion>,
+    control: Receiver<Control>,
+    flow: Flow<Work>,
+    outlet: Outlet,
+    live: bool,
+    max_in_pipeline: Option<usize>,
+    on_step_error: StepErrorPolicy,
+    glance: Glance,
+    source_ended: bool,
+    stop: Option<Stop>,
+}
+
+#[derive(Clone, Copy)]
+struct Stop {
+    deadline: MonoTime,
+    reason: DropReason,
+}
+
+/// A frame inside the pipeline.
+struct Work {
+    frame: Frame,
+    session: u32,
+    cuts: u32,
+    /// How long it was held in the queue.
+    queue: Duration,
+    perception: Arc<Perception>,
+    traces: Vec<StepTrace>,
+    /// While it is at a batch point.
+    at_point: Option<AtPoint>,
+}
+
+struct AtPoint {
+    step: usize,
+    key: EntryKey,
+    /// The id that the entry's first object was to have.
+    first_id: ObjectId,
+    /// When to look whether the answer is overdue.
+    check_at: MonoTime,
+}
+
+/// What an executor is made of.
+pub(crate) struct ExecutorParts {
+    pub(crate) shared: Arc<FeedShared>,
+    pub(crate) health: HealthHub,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) pipeline: FeedPipeline,
+    pub(crate) control: Receiver<Control>,
+    pub(crate) outlet: Outlet,
+    pub(crate) live: bool,
+    pub(crate) max_in_pipeline: Option<usize>,
+    pub(crate) on_step_error: StepErrorPolicy,
+}
+
+impl Executor {
+    /// Attaches the pipeline to its batch points.
+    pub(crate) fn new(parts: ExecutorParts) -> Self {
+        let ExecutorParts { shared, health, intake, pipeline, control, outlet, live, max_in_pipeline, on_step_error } =
+            parts;
+        let (steps, completions) = attach(pipeline, &intake, live);
+        Self {
+            name: shared.name.clone(),
+            clock: shared.clock.clone(),
+            flow: Flow::new(steps.iter().map(Step::kind).collect()),
+            shared,
+            health,
+            intake,
+            steps,
+            completions,
+            control,
+            outlet,
+            live,
+            max_in_pipeline,
+            on_step_error,
+            glance: Glance { bound: Vec::new(), queued: 0, claims: 0, next_due: None, ended: false },
+            source_ended: false,
+            stop: None,
+        }
+    }
+
+    /// Starts the stages.
+    pub(crate) fn start(&mut self) -> Result<(), FeedEnd> {
+        for step in &mut self.steps {
+            if let Step::Stage(stage) = step {
+                stage.start().map_err(|error| FeedEnd::StageFailed { step: stage.name.clone(), error })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs until every frame has ended. `Some`: the feed failed.
+    pub(crate) fn run(&mut self) -> Option<FeedEnd> {
+        loop {
+            while let Ok(control) = self.control.try_recv() {
+                self.controlled(control);
+            }
+            while let Ok(completion) = self.completions.try_recv() {
+                self.completed(completion);
+            }
+            self.look();
+            if self.stop.is_some_and(|s| s.deadline <= self.clock.now()) {
+                self.abandon_all();
+                return None;
+            }
+            self.outlet.flush();
+            let filled = self.fill();
+            match self.next_action() {
+                Some(action) => {
+                    if let Err(end) = self.act(action) {
+                        self.abandon_all();
+                        return Some(end);
+                    }
+                }
+                None if filled => {}
+                None if self.is_finished() => return None,
+                None => self.wait(),
+            }
+        }
+    }
+
+    // --- Events in.
+
+    fn controlled(&mut self, control: Control) {
+        let Control::Stop { deadline, shutdown } = control;
+        let reason = if shutdown { DropReason::Shutdown } else { DropReason::FeedStopped };
+        let deadline = self.stop.map_or(deadline, |s| s.deadline.min(deadline));
+        self.stop = Some(Stop { deadline, reason });
+    }
+
+    /// Looks at the intake, and takes in frames that claims were bound to.
+    fn look(&mut self) {
+        self.glance = self.intake.glance();
+        for Bound { queued, key, at } in std::mem::take(&mut self.glance.bound) {
+            let seq = queued.frame.seq();
+            let mut work = Work::new(queued, at);
+            if let Some(batch) = self.steps.first_mut().and_then(Step::as_batch) {
+                batch.used += 1;
+                let check_at = at + batch.point.config.response_timeout;
+                work.at_point = Some(AtPoint { step: 0, key, first_id: ObjectId(0), check_at });
+            }
+            self.flow.enter_submitted(seq, work);
+        }
+        if self.glance.ended && !self.source_ended {
+            self.source_ended = true;
+            for step in &mut self.steps {
+                if let Step::Batch(batch) = step {
+                    batch.point.source_ended(batch.lane);
+                }
+            }
+        }
+        self.check_overdue();
+    }
+
+    /// Takes a result in. One whose frame was given up is discarded.
+    fn completed(&mut self, completion: Completion) {
+        // A claim's frame is known before its result can be here; make sure that it has been looked at.
+        self.look();
+        let Completion { step, key, result, trace } = completion;
+        let is_it = |w: &Work| w.at_point.as_ref().is_some_and(|p| p.key == key && p.step == step);
+        let Some(seq) = self.flow.iter_mut().find(|(_, w)| is_it(w)).map(|(seq, _)| seq) else { return };
+        if let Some(batch) = self.steps.get_mut(step).and_then(Step::as_batch) {
+            batch.used -= 1;
+        }
+        let Some(work) = self.flow.get_mut(seq) else { return };
+        let first_id = work.at_point.take().map_or(ObjectId(0), |p| p.first_id);
+        if let Some((batch, took)) = trace {
+            work.traces.push(StepTrace { step: self.steps[step].name().clone(), duration: took, batch: Some(batch) });
+        }
+        let took = trace.map_or(Duration::ZERO, |t| t.1);
+        self.count(step, result.is_ok(), took);
+        match result {
+            Ok(output) => {
+                self.merge(seq, step, first_id, output);
+                self.flow.computed(seq);
+            }
+            Err(error) => {
+                tracing::debug!(feed = %self.name, seq, %error, "a batch point failed a frame");
+                self.step_failed(seq, step, error.drop_reason());
+            }
+        }
+    }
+
+    /// Gives up frames that a batch point has not answered in time.
+    fn check_overdue(&mut self) {
+        let now = self.clock.now();
+        let mut overdue = Vec::new();
+        for (seq, work) in self.flow.iter_mut() {
+            let Some(at) = work.at_point.as_mut().filter(|p| p.check_at <= now) else { continue };
+            let Some(Step::Batch(batch)) = self.steps.get(at.step) else { continue };
+            let limit = batch.point.config.response_timeout;
+            match batch.point.dispatched_at(at.key) {
+                Some(dispatched) if dispatched + limit <= now => overdue.push((seq, at.step, at.key)),
+                Some(dispatched) => at.check_at = dispatched + limit,
+                // The limit runs from dispatch.
+                None => at.check_at = now + limit,
+            }
+        }
+        for (seq, step, key) in overdue {
+            if let Some(work) = self.flow.get_mut(seq) {
+                work.at_point = None;
+            }
+            if let Some(batch) = self.steps.get_mut(step).and_then(Step::as_batch) {
+                batch.used -= 1;
+                batch.point.abandon(key, true);
+                let (name, limit) = (batch.point.name.clone(), batch.point.config.response_timeout);
+                self.health.report(Some(&self.name), HealthKind::BatchTimeout { batch: name, limit });
+            }
+            self.count(step, false, Duration::ZERO);
+            self.step_failed(seq, step, DropReason::Timeout);
+        }
+    }
+
+    // --- Actions out.
+
+    /// Takes frames in as far as there is room. True if something was taken.
+    fn fill(&mut self) -> bool {
+        let room = self.limit().saturating_sub(self.flow.len() + self.glance.claims);
+        if let Some(Step::Batch(batch)) = self.steps.first()
+            && batch.claims
+        {
+            let free = batch.slots().saturating_sub(batch.used + self.glance.claims);
+            let wanted = self.glance.queued.saturating_sub(self.glance.claims).min(room).min(free);
+            if wanted == 0 {
+                return false;
+            }
+            // Counted before they are made, since they may be bound the moment they are.
+            self.intake.add_claims(wanted);
+            let made = batch.point.claim(batch.lane, wanted, self.glance.next_due);
+            let missing = wanted - made.as_ref().copied().unwrap_or(0);
+            match made {
+                Ok(0) => self.intake.return_claims(missing),
+                Ok(_) => {
+                    self.intake.return_claims(missing);
+                    return true;
+                }
+                Err(_) => self.intake.void_claims(missing, DropReason::Shutdown),
+            }
+            return false;
+        }
+        if room == 0 || self.glance.queued == 0 {
+            return false;
+        }
+        let Some(queued) = self.intake.pop() else { return false };
+        self.glance.queued -= 1;
+        self.flow.enter(queued.frame.seq(), Work::new(queued, self.clock.now()));
+        true
+    }
+
+    fn next_action(&self) -> Option<Action> {
+        let has_slot = |step: usize| matches!(self.steps.get(step), Some(Step::Batch(b)) if b.has_slot());
+        self.flow.next_action(has_slot, self.outlet.is_free())
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), FeedEnd> {
+        match action {
+            Action::RunStage { seq, step } => self.run_stage(seq, step),
+            Action::Submit { seq, step } => {
+                self.submit(seq, step);
+                Ok(())
+            }
+            Action::Emit { seq } => {
+                self.emit(seq);
+                Ok(())
+            }
+        }
+    }
+
+    fn run_stage(&mut self, seq: u64, step: usize) -> Result<(), FeedEnd> {
+        let Some(Step::Stage(stage)) = self.steps.get_mut(step) else { return Ok(()) };
+        let Some(work) = self.flow.get_mut(seq) else { return Ok(()) };
+        let first_id = work.perception.next_object_id();
+        let span = tracing::debug_span!("stage", feed = %self.name, step = %stage.name, seq);
+        let (result, took) =
+            span.in_scope(|| stage.process(&work.frame, (work.session, work.cuts), &work.perception, &self.clock));
+        work.traces.push(StepTrace { step: stage.name.clone(), duration: took, batch: None });
+        match result {
+            Ok(output) => {
+                self.count(step, true, took);
+                self.merge(seq, step, first_id, output);
+                self.flow.passed(seq);
+                Ok(())
+            }
+            Err(error) => {
+                let panicked = error.kind() == StageErrorKind::Panic;
+                let name = stage.name.clone();
+                tracing::debug!(feed = %self.name, step = %name, seq, %error, detail = error.detail(), "stage failed");
+                let kind = HealthKind::StageFailed { step: name.clone(), panicked, error: error.to_string() };
+                self.health.report(Some(&self.name), kind);
+                let rebuilt = if breaks_stage(&error) { stage.rebuild() } else { Ok(()) };
+                self.count(step, false, took);
+                self.step_failed(seq, step, if panicked { DropReason::StagePanic } else { DropReason::StageError });
+                rebuilt.map_err(|error| FeedEnd::StageFailed { step: name, error })
+            }
+        }
+    }
+
+    fn submit(&mut self, seq: u64, step: usize) {
+        let next_due = self.glance.next_due;
+        let (Some(batch), Some(work)) = (self.steps.get_mut(step).and_then(Step::as_batch), self.flow.get_mut(seq))
+        else {
+            return;
+        };
+        let first_id = work.perception.next_object_id();
+        let entry =
+            BatchEntry::new(self.name.clone(), work.session, work.frame.clone(), None, Arc::clone(&work.perception));
+        let next_due = if self.source_ended { None } else { next_due };
+        match batch.point.submit(batch.lane, entry, batch.reply.clone(), next_due) {
+            Ok(key) => {
+                batch.used += 1;
+                let check_at = self.clock.now() + batch.point.config.response_timeout;
+                work.at_point = Some(AtPoint { step, key, first_id, check_at });
+                self.flow.submitted(seq);
+            }
+            Err(refusal) => {
+                let (name, limit) = (batch.point.name.clone(), batch.point.config.max_pending);
+                let error = match refusal {
+                    Refusal::Full | Refusal::NoSlot => BatchError::QueueFull { batch: name, limit },
+                    Refusal::NoLane => BatchError::CoordinatorShutdown { batch: name },
+                };
+                tracing::debug!(feed = %self.name, seq, %error, "a batch point refused a frame");
+                self.count(step, false, Duration::ZERO);
+                self.step_failed(seq, step, error.drop_reason());
+            }
+        }
+    }
+
+    fn emit(&mut self, seq: u64) {
+        let Some(work) = self.flow.remove(seq) else { return };
+        // Refused where a watchdog has given the frame up.
+        if !self.intake.emit(seq) {
+            return;
+        }
+        let Work { frame, session, queue, perception, traces, .. } = work;
+        let (received, emitted) = (frame.received(), self.clock.now());
+        self.shared.progress.lock().emitted(received, emitted);
+        let provenance = Provenance { received, emitted, queue, steps: traces };
+        self.outlet.send(session, frame, Arc::unwrap_or_clone(perception), provenance);
+    }
+
+    /// Waits for the next event.
+    fn wait(&self) {
+        let mut select = Select::new();
+        select.recv(&self.control);
+        select.recv(&self.completions);
+        let wakeups = select.recv(self.intake.wakeups());
+        if let Some(queue) = self.outlet.waits_for() {
+            select.send(queue);
+        }
+        let deadline = self.next_deadline();
+        let ready = match deadline {
+            Some(at) => select.ready_deadline(self.clock.instant(at)).ok(),
+            None => Some(select.ready()),
+        };
+        if ready == Some(wakeups) {
+            // The token is spent; the loop looks at the intake in any case.
+            let _ = self.intake.wakeups().try_recv();
+        }
+    }
+
+    fn next_deadline(&self) -> Option<MonoTime> {
+        let overdue = self.flow.iter().filter_map(|w| w.at_point.as_ref()).map(|p| p.check_at);
+        overdue.chain(self.stop.map(|s| s.deadline)).min()
+    }
+
+    // --- Ends.
+
+    fn is_finished(&self) -> bool {
+        self.glance.ended && self.glance.queued == 0 && self.flow.is_empty() && self.outlet.is_free()
+    }
+
+    /// Ends a frame whose step failed, or passes it on without that step's results.
+    fn step_failed(&mut self, seq: u64, step: usize, reason: DropReason) {
+        if self.on_step_error == StepErrorPolicy::Pass {
+            self.flow.passed_after_failure(seq);
+        } else if self.flow.remove(seq).is_some() {
+            self.intake.drop_frame(seq, reason, self.steps.get(step).map(Step::name));
+        }
+    }
+
+    /// Drops whatever is inside: time is up, or the feed failed.
+    fn abandon_all(&mut self) {
+        let reason = self.stop_reason();
+        self.intake.close(reason);
+        self.look();
+        let inside: Vec<u64> = self.flow.iter_mut().map(|(seq, _)| seq).collect();
+        for seq in inside {
+            let Some(work) = self.flow.remove(seq) else { continue };
+            let at = work.at_point.as_ref();
+            if let Some((at, Step::Batch(batch))) = at.and_then(|at| Some((at, self.steps.get(at.step)?))) {
+                batch.point.abandon(at.key, false);
+            }
+            let step = at.and_then(|at| self.steps.get(at.step)).map(Step::name).cloned();
+            self.intake.drop_frame(seq, reason, step.as_ref());
+        }
+    }
+
+    pub(crate) fn stop_reason(&self) -> DropReason {
+        self.stop.map_or(DropReason::FeedStopped, |s| s.reason)
+    }
+
+    pub(crate) fn end_of(&self, source: SourceEnd) -> FeedEnd {
+        match source {
+            SourceEnd::EndOfStream => FeedEnd::EndOfStream,
+            SourceEnd::LimitReached => FeedEnd::LimitReached,
+            SourceEnd::Cancelled => FeedEnd::Stopped,
+            SourceEnd::Failed(error) => {
+                self.health.report(Some(&self.name), HealthKind::SourceFailed { error: error.to_string() });
+                FeedEnd::SourceFailed(error)
+            }
+        }
+    }
+
+    /// Stops the stages, leaves the batch points and closes the sinks.
+    pub(crate) fn close(self, sink_limit: Duration) {
+        for step in self.steps {
+            match step {
+                Step::Stage(mut stage) => stage.stop(),
+                Step::Batch(BatchStep { point, lane, .. }) => point.detach(lane),
+            }
+        }
+        self.outlet.close(sink_limit, &self.clock);
+    }
+
+    // --- Small things.
+
+    /// Frames that may be inside at a time.
+    fn limit(&self) -> usize {
+        self.max_in_pipeline.unwrap_or_else(|| {
+            let points = self.steps.iter().filter_map(|s| match s {
+                Step::Batch(b) => Some(if self.live { 1 } else { b.slots() }),
+                Step::Stage(_) => None,
+            });
+            2 + points.sum::<usize>()
+        })
+    }
+
+    fn merge(&mut self, seq: u64, step: usize, first_id: ObjectId, output: StageOutput) {
+        if let (Some(work), Some(step)) = (self.flow.get_mut(seq), self.steps.get(step)) {
+            Arc::make_mut(&mut work.perception).merge(step.name(), first_id, output);
+        }
+    }
+
+    fn count(&self, step: usize, ok: bool, took: Duration) {
+        let mut progress = self.shared.progress.lock();
+        if let Some(stats) = progress.steps.get_mut(step) {
+            stats.processed += u64::from(ok);
+            stats.failed += u64::from(!ok);
+            stats.busy += took;
+        }
+    }
+}
+
+impl Work {
+    fn new(queued: Queued, taken: MonoTime) -> Self {
+        let Queued { frame, session, cuts } = queued;
+        Self {
+            queue: taken.since(frame.received()),
+            frame,
+            session,
+            cuts,
+            perception: empty_perception(),
+            traces: Vec::new(),
+            at_point: None,
+        }
+    }
+}

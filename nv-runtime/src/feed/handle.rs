@@ -1,0 +1,240 @@
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use nv_core::{CancelToken, Clock as _, MonoTime, Name, SystemClock};
+use nv_perception::{SourceError, StageError, StreamInfo};
+use serde::Serialize;
+
+use super::Intake;
+use super::executor::Control;
+use super::ledger::{DropRecord, FrameCounts};
+use super::sink::SinkCounts;
+use crate::batch::{Quantiles, metrics::Times};
+use crate::sync::{Arc, Mutex};
+
+/// A feed of a [`Runtime`](crate::Runtime), as its owner holds it. Cheap to clone; dropping it changes nothing, the runtime
+/// owns the feed.
+#[derive(Clone)]
+pub struct FeedHandle {
+    pub(crate) shared: Arc<FeedShared>,
+    pub(crate) control: Sender<Control>,
+    pub(crate) done: Receiver<Infallible>,
+}
+
+/// How a feed ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FeedEnd {
+    /// Its source had no more frames.
+    EndOfStream,
+    /// It reached its frame limit.
+    LimitReached,
+    /// It was stopped.
+    Stopped,
+    /// Its source could not be opened, or broke. Frames that came before have left as usual.
+    SourceFailed(SourceError),
+    /// A stage did not start, or could not be built anew after a panic.
+    StageFailed {
+        /// The step.
+        step: Name,
+        /// What it reported.
+        error: StageError,
+    },
+    /// The runtime itself failed: a bug, or no thread to be had.
+    Internal(String),
+}
+
+impl FeedEnd {
+    /// Whether it ended as it should.
+    pub fn is_ok(&self) -> bool {
+        matches!(self, Self::EndOfStream | Self::LimitReached | Self::Stopped)
+    }
+
+    /// The name it has in summaries.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::EndOfStream => "end_of_stream",
+            Self::LimitReached => "limit_reached",
+            Self::Stopped => "stopped",
+            Self::SourceFailed(_) => "source_failed",
+            Self::StageFailed { .. } => "stage_failed",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
+impl fmt::Display for FeedEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EndOfStream => f.write_str("end of stream"),
+            Self::LimitReached => f.write_str("frame limit reached"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::SourceFailed(error) => error.fmt(f),
+            Self::StageFailed { step, error } => write!(f, "step {step}: {error}"),
+            Self::Internal(what) => write!(f, "internal error: {what}"),
+        }
+    }
+}
+
+/// What a feed has done so far.
+#[derive(Clone, Debug)]
+pub struct FeedStats {
+    /// The feed.
+    pub feed: Name,
+    /// Its frames, accounted for.
+    pub frames: FrameCounts,
+    /// Outputs per second, from the first frame received to the last output.
+    pub fps: f64,
+    /// From a frame's reception to the hand-over of its output, over all outputs.
+    pub latency: Quantiles,
+    /// Sessions with the source so far.
+    pub sessions: u32,
+    /// What is known of the stream; `None` until the source is open.
+    pub source: Option<StreamInfo>,
+    /// The steps, in order.
+    pub steps: Vec<StepStats>,
+    /// The sinks.
+    pub sinks: Vec<SinkStats>,
+    /// The latest drops.
+    pub last_drops: Vec<DropRecord>,
+    /// How it ended; `None` while it runs.
+    pub end: Option<Arc<FeedEnd>>,
+}
+
+/// What a step of a feed has done so far.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepStats {
+    /// The step.
+    pub step: Name,
+    /// Frames that it gave a result for.
+    pub processed: u64,
+    /// Frames that it failed for.
+    pub failed: u64,
+    /// Time in all that its `process` took; for a batch point that of the batches that the frames were in.
+    pub busy: Duration,
+}
+
+/// What a sink of a feed has taken so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SinkStats {
+    /// The sink.
+    pub sink: Name,
+    /// Outputs that it took.
+    pub taken: u64,
+    /// Outputs that it failed to take.
+    pub failed: u64,
+    /// Outputs that passed it by because its queue was full.
+    pub passed_by: u64,
+}
+
+/// What a feed's threads and its handles share.
+pub(crate) struct FeedShared {
+    pub(crate) name: Name,
+    pub(crate) clock: Arc<SystemClock>,
+    pub(crate) cancel: CancelToken,
+    pub(crate) end: OnceLock<Arc<FeedEnd>>,
+    pub(crate) intake: OnceLock<Arc<Intake>>,
+    pub(crate) progress: Mutex<Progress>,
+}
+
+/// The part that changes with every output.
+pub(crate) struct Progress {
+    pub(crate) source: Option<StreamInfo>,
+    pub(crate) sessions: u32,
+    pub(crate) steps: Vec<StepStats>,
+    pub(crate) sinks: Vec<Arc<SinkCounts>>,
+    first_received: Option<MonoTime>,
+    last_emitted: MonoTime,
+    latency: Times,
+}
+
+impl FeedShared {
+    pub(crate) fn new(name: Name, clock: Arc<SystemClock>, steps: impl Iterator<Item = Name>) -> Self {
+        let steps = steps.map(|step| StepStats { step, processed: 0, failed: 0, busy: Duration::ZERO }).collect();
+        let progress = Progress {
+            source: None,
+            sessions: 0,
+            steps,
+            sinks: Vec::new(),
+            first_received: None,
+            last_emitted: clock.now(),
+            latency: Times::new(),
+        };
+        Self {
+            name,
+            clock,
+            cancel: CancelToken::new(),
+            end: OnceLock::new(),
+            intake: OnceLock::new(),
+            progress: Mutex::new(progress),
+        }
+    }
+}
+
+impl Progress {
+    pub(crate) fn emitted(&mut self, received: MonoTime, emitted: MonoTime) {
+        self.first_received.get_or_insert(received);
+        self.last_emitted = emitted;
+        self.latency.record(emitted.since(received));
+    }
+}
+
+impl FeedHandle {
+    /// The feed's name.
+    pub fn name(&self) -> &Name {
+        &self.shared.name
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> FeedStats {
+        let shared = &self.shared;
+        // The end first: with it set, what follows is final.
+        let end = shared.end.get().cloned();
+        let intake = shared.intake.get();
+        let frames = intake.map(|i| i.counts()).unwrap_or_default();
+        let progress = shared.progress.lock();
+        let seconds = progress.first_received.map_or(0.0, |first| progress.last_emitted.since(first).as_secs_f64());
+        FeedStats {
+            feed: shared.name.clone(),
+            fps: if seconds > 0.0 { frames.emitted as f64 / seconds } else { 0.0 },
+            frames,
+            latency: progress.latency.quantiles(),
+            sessions: progress.sessions,
+            source: progress.source.clone(),
+            steps: progress.steps.clone(),
+            sinks: progress.sinks.iter().map(|s| s.snapshot()).collect(),
+            last_drops: intake.map(|i| i.last_drops()).unwrap_or_default(),
+            end,
+        }
+    }
+
+    /// Asks the feed to stop: its source is closed at once, frames that are inside have up to `drain` to leave as usual.
+    /// Does not wait; see [`wait`](Self::wait).
+    pub fn stop(&self, drain: Duration) {
+        self.shared.cancel.cancel();
+        // A full channel holds an earlier request; a disconnected one means that the feed has ended.
+        let _ = self.control.try_send(Control::Stop { deadline: self.shared.clock.now() + drain, shutdown: false });
+    }
+
+    /// A channel that never carries anything and disconnects when the feed has ended: for selecting over many feeds.
+    pub fn done(&self) -> &Receiver<Infallible> {
+        &self.done
+    }
+
+    /// Waits until the feed has ended.
+    pub fn wait(&self) -> Arc<FeedEnd> {
+        // Only ever an error: the channel carries nothing.
+        let _ = self.done.recv();
+        let missing = || Arc::new(FeedEnd::Internal("the feed's thread ended without a word".into()));
+        self.shared.end.get().cloned().unwrap_or_else(missing)
+    }
+}
+
+impl fmt::Debug for FeedHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeedHandle").field("name", &self.shared.name).field("end", &self.shared.end.get()).finish()
+    }
+}

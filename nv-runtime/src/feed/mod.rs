@@ -1,0 +1,25 @@
+//! Feeds: where frames come in, pass through the steps of their pipeline and leave as outputs.
+
+mod config;
+mod executor;
+mod flow;
+mod handle;
+mod intake;
+mod ledger;
+mod outlet;
+mod pipeline;
+mod queue;
+mod sink;
+mod source;
+mod steps;
+mod thread;
+
+pub use config::{FeedConfig, SinkConfig, StepErrorPolicy};
+pub(crate) use executor::Control;
+pub(crate) use handle::FeedShared;
+pub use handle::{FeedEnd, FeedHandle, FeedStats, SinkStats, StepStats};
+pub(crate) use intake::Intake;
+pub use ledger::{DropRecord, FrameCounts};
+pub use pipeline::{FeedPipeline, FeedPipelineBuilder, PipelineError, StageFactory};
+pub use queue::QueuePolicy;
+pub(crate) use thread::FeedThread;

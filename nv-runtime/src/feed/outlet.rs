@@ -1,0 +1,99 @@
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use nv_core::{Clock as _, Frame, HealthKind, Name, SystemClock};
+use nv_perception::{Output, Perception, Provenance};
+
+use super::sink::SinkWorker;
+use crate::health::HealthHub;
+use crate::sync::Arc;
+
+/// Where a feed's outputs leave: makes them and hands each to every sink, in order.
+pub(crate) struct Outlet {
+    feed: Name,
+    health: HealthHub,
+    sinks: Vec<SinkWorker>,
+    wants_frames: bool,
+    /// Whether a full sink is waited for (a file feed) or passed by (a live one).
+    patient: bool,
+    report_threshold: f32,
+    provenance: bool,
+    pending: Option<Pending>,
+}
+
+/// An output, and the sink that it waits for; those before it have it.
+struct Pending {
+    output: Arc<Output>,
+    sink: usize,
+}
+
+impl Outlet {
+    pub(crate) fn new(
+        feed: Name,
+        health: HealthHub,
+        sinks: Vec<SinkWorker>,
+        patient: bool,
+        report_threshold: f32,
+        provenance: bool,
+    ) -> Self {
+        let wants_frames = sinks.iter().any(|w| w.wants_frames);
+        Self { feed, health, sinks, wants_frames, patient, report_threshold, provenance, pending: None }
+    }
+
+    /// Whether another output can be sent.
+    pub(crate) fn is_free(&self) -> bool {
+        self.pending.is_none()
+    }
+
+    /// The queue that has no room for the pending output.
+    pub(crate) fn waits_for(&self) -> Option<&Sender<Arc<Output>>> {
+        self.pending.as_ref().map(|p| &self.sinks[p.sink].queue)
+    }
+
+    /// Makes an output and hands it on. Call only while [`is_free`](Self::is_free).
+    pub(crate) fn send(&mut self, session: u32, frame: Frame, mut perception: Perception, provenance: Provenance) {
+        if self.sinks.is_empty() {
+            return;
+        }
+        perception.retain_reported(self.report_threshold);
+        let frame = if self.wants_frames { frame } else { frame.without_pixels() };
+        let provenance = self.provenance.then_some(provenance);
+        let output = Output { feed: self.feed.clone(), session, frame, perception, provenance };
+        self.pending = Some(Pending { output: Arc::new(output), sink: 0 });
+        self.flush();
+    }
+
+    /// Hands the pending output to the sinks that have not got it, as far as they have room.
+    pub(crate) fn flush(&mut self) {
+        let Some(Pending { output, sink }) = self.pending.take() else { return };
+        for (i, worker) in self.sinks.iter_mut().enumerate().skip(sink) {
+            match worker.offer(Arc::clone(&output)) {
+                Ok(()) => worker.passed_by = false,
+                Err(output) if self.patient => {
+                    self.pending = Some(Pending { output, sink: i });
+                    return;
+                }
+                Err(_) => {
+                    worker.pass_by();
+                    // Said once for each time that it falls behind.
+                    if !std::mem::replace(&mut worker.passed_by, true) {
+                        let sink = worker.counts().snapshot().sink;
+                        self.health.report(Some(&self.feed), HealthKind::SinkFull { sink });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the sinks write out what they hold, all within `limit`, and joins their threads.
+    pub(crate) fn close(self, limit: Duration, clock: &SystemClock) {
+        let deadline = clock.now() + limit;
+        for sink in self.sinks {
+            let name = sink.counts().snapshot().sink;
+            if !sink.close(deadline.since(clock.now())) {
+                let error = format!("it did not write out what it holds within {limit:?}; its thread is left behind");
+                self.health.report(Some(&self.feed), HealthKind::SinkFailed { sink: name, error, fatal: true });
+            }
+        }
+    }
+}

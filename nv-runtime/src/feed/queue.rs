@@ -1,0 +1,221 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use nv_core::{Frame, MonoTime};
+use serde::{Deserialize, Serialize};
+
+/// What a feed's frame queue does when it is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueuePolicy {
+    /// Drops the oldest frame: the feed stays close to now. Default of live feeds.
+    DropOldest,
+    /// Drops the frame that comes in.
+    DropNewest,
+    /// Makes the source wait: nothing is lost. Default of files.
+    Block,
+}
+
+/// A frame that waits for its first step.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    pub(crate) frame: Frame,
+    pub(crate) session: u32,
+    /// How often the stream was cut before this frame; stages are told when it changes.
+    pub(crate) cuts: u32,
+}
+
+/// What became of a frame that was pushed.
+#[derive(Debug)]
+pub(crate) enum Pushed {
+    /// It waits in the queue.
+    Queued,
+    /// It waits, and this one had to go.
+    Evicted(Queued),
+    /// It could not be taken; the caller waits for room (policy `Block`) or drops it (`DropNewest`).
+    Full(Queued),
+}
+
+/// A feed's bounded queue of frames, oldest first. Sans-IO: it neither waits nor keeps an account.
+#[derive(Debug)]
+pub(crate) struct FrameQueue {
+    frames: VecDeque<Queued>,
+    capacity: usize,
+    policy: QueuePolicy,
+}
+
+impl FrameQueue {
+    pub(crate) fn new(capacity: usize, policy: QueuePolicy) -> Self {
+        Self { frames: VecDeque::with_capacity(capacity), capacity, policy }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(crate) fn policy(&self) -> QueuePolicy {
+        self.policy
+    }
+
+    fn is_full(&self) -> bool {
+        self.frames.len() >= self.capacity
+    }
+
+    pub(crate) fn push(&mut self, frame: Queued) -> Pushed {
+        if !self.is_full() {
+            self.frames.push_back(frame);
+            return Pushed::Queued;
+        }
+        if self.policy != QueuePolicy::DropOldest {
+            return Pushed::Full(frame);
+        }
+        let oldest = self.frames.pop_front();
+        self.frames.push_back(frame);
+        oldest.map_or(Pushed::Queued, Pushed::Evicted)
+    }
+
+    /// The oldest frame.
+    pub(crate) fn pop(&mut self) -> Option<Queued> {
+        self.frames.pop_front()
+    }
+
+    /// The frame that a claim is bound to: the oldest that is no older than `freshness`, else the newest. Those passed over
+    /// go to `superseded`.
+    pub(crate) fn bind(
+        &mut self,
+        now: MonoTime,
+        freshness: Duration,
+        mut superseded: impl FnMut(Queued),
+    ) -> Option<Queued> {
+        while self.frames.len() > 1 {
+            let oldest = self.frames.front()?;
+            if now.since(oldest.frame.received()) <= freshness {
+                break;
+            }
+            self.frames.pop_front().map(&mut superseded);
+        }
+        self.frames.pop_front()
+    }
+}
+
+/// The measured rhythm of a feed's arrivals.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Cadence {
+    last: Option<MonoTime>,
+    interval: Option<Duration>,
+}
+
+/// Weight of the newest interval in the moving average.
+const SMOOTHING: f64 = 0.2;
+
+impl Cadence {
+    pub(crate) fn arrival(&mut self, now: MonoTime) {
+        if let Some(last) = self.last {
+            let latest = now.since(last);
+            self.interval = Some(match self.interval {
+                None => latest,
+                Some(mean) => mean.mul_f64(1.0 - SMOOTHING) + latest.mul_f64(SMOOTHING),
+            });
+        }
+        self.last = Some(now);
+    }
+
+    pub(crate) fn interval(&self) -> Option<Duration> {
+        self.interval
+    }
+
+    /// When the next frame is due, as far as is known.
+    pub(crate) fn next_due(&self) -> Option<MonoTime> {
+        Some(self.last? + self.interval?)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use nv_core::{FrameHeader, FramePool, PixelFormat, Size};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn ms(ms: u64) -> MonoTime {
+        MonoTime::from_nanos(ms * 1_000_000)
+    }
+
+    pub(crate) fn queued(seq: u64, received: MonoTime) -> Queued {
+        let header = FrameHeader::new(Size::new(2, 2), PixelFormat::Gray8);
+        let frame = FramePool::new(0).take(header).unwrap().freeze().stamped(seq, received);
+        Queued { frame, session: 0, cuts: 0 }
+    }
+
+    #[test]
+    fn a_full_queue_follows_its_policy() {
+        fn check(policy: QueuePolicy, expected: &str) {
+            let mut queue = FrameQueue::new(2, policy);
+            for seq in 0..2 {
+                assert!(matches!(queue.push(queued(seq, ms(seq))), Pushed::Queued));
+            }
+            let outcome = match queue.push(queued(2, ms(2))) {
+                Pushed::Queued => "queued".to_owned(),
+                Pushed::Evicted(q) => format!("evicted {}", q.frame.seq()),
+                Pushed::Full(q) => format!("full {}", q.frame.seq()),
+            };
+            assert_eq!(outcome, expected, "{policy:?}");
+            assert_eq!(queue.len(), 2);
+        }
+        check(QueuePolicy::DropOldest, "evicted 0");
+        check(QueuePolicy::DropNewest, "full 2");
+        check(QueuePolicy::Block, "full 2");
+    }
+
+    #[test]
+    fn a_claim_takes_the_oldest_fresh_frame_else_the_newest() {
+        fn check(received: &[u64], now: u64, bound: Option<u64>, passed_over: &[u64]) {
+            let mut queue = FrameQueue::new(8, QueuePolicy::DropOldest);
+            for (seq, at) in received.iter().enumerate() {
+                queue.push(queued(seq as u64, ms(*at)));
+            }
+            let mut superseded = Vec::new();
+            let got = queue.bind(ms(now), Duration::from_millis(40), |q| superseded.push(q.frame.seq()));
+            assert_eq!(got.map(|q| q.frame.seq()), bound, "{received:?} at {now}");
+            assert_eq!(superseded, passed_over);
+        }
+        check(&[], 100, None, &[]);
+        check(&[0], 100, Some(0), &[]);
+        check(&[60, 93], 100, Some(0), &[]);
+        check(&[59, 93], 100, Some(1), &[0]);
+        check(&[0, 20, 40], 100, Some(2), &[0, 1]);
+        // A burst of three is within the bound: nothing of it is lost.
+        check(&[99, 99, 99], 100, Some(0), &[]);
+    }
+
+    #[test]
+    fn cadence_follows_the_arrivals() {
+        let mut cadence = Cadence::default();
+        assert_eq!(cadence.next_due(), None);
+        for i in 0..30 {
+            cadence.arrival(ms(i * 40));
+        }
+        let due = cadence.next_due().unwrap();
+        assert!(due >= ms(1199) && due <= ms(1201), "{due:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn binding_keeps_order_and_loses_none(ages in prop::collection::vec(0u64..200, 0..8), freshness in 0u64..100) {
+            let mut sorted = ages;
+            sorted.sort_unstable();
+            let mut queue = FrameQueue::new(8, QueuePolicy::DropOldest);
+            for (seq, at) in sorted.iter().enumerate() {
+                queue.push(queued(seq as u64, ms(*at)));
+            }
+            let mut seen = Vec::new();
+            while queue.len() > 0 {
+                let mut passed = Vec::new();
+                let got = queue.bind(ms(200), Duration::from_millis(freshness), |q| passed.push(q.frame.seq()));
+                seen.extend(passed);
+                seen.push(got.unwrap().frame.seq());
+            }
+            prop_assert_eq!(seen, (0..sorted.len() as u64).collect::<Vec<_>>());
+        }
+    }
+}

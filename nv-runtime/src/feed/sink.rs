@@ -1,0 +1,158 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use nv_core::{HealthKind, Name};
+use nv_perception::{Output, OutputSink, SinkError, SinkErrorKind};
+
+use super::{SinkConfig, SinkStats};
+use crate::guard::panic_error;
+use crate::health::HealthHub;
+use crate::sync::Arc;
+
+/// A sink on its own thread, behind a bounded queue.
+pub(crate) struct SinkWorker {
+    pub(crate) queue: Sender<Arc<Output>>,
+    pub(crate) wants_frames: bool,
+    /// Whether outputs are passing it by at the moment.
+    pub(crate) passed_by: bool,
+    counts: Arc<SinkCounts>,
+    thread: JoinHandle<()>,
+    /// Disconnects when the thread is done.
+    done: Receiver<()>,
+}
+
+/// What a sink has taken, shared with those who ask.
+#[derive(Debug)]
+pub(crate) struct SinkCounts {
+    name: Name,
+    taken: AtomicU64,
+    failed: AtomicU64,
+    passed_by: AtomicU64,
+}
+
+impl SinkCounts {
+    pub(crate) fn snapshot(&self) -> SinkStats {
+        SinkStats {
+            sink: self.name.clone(),
+            taken: self.taken.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            passed_by: self.passed_by.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl SinkWorker {
+    /// Starts the sink's thread.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub(crate) fn start(config: SinkConfig, feed: &Name, health: &HealthHub) -> std::io::Result<Self> {
+        let SinkConfig { name, sink, queue_capacity } = config;
+        let (queue, outputs) = bounded(queue_capacity.max(1));
+        let (done_token, done) = bounded(0);
+        let counts = Arc::new(SinkCounts {
+            name,
+            taken: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            passed_by: AtomicU64::new(0),
+        });
+        let wants_frames = sink.wants_frames();
+        let thread = {
+            let body =
+                SinkThread { sink, counts: counts.clone(), feed: feed.clone(), health: health.clone(), dead: false };
+            std::thread::Builder::new().name(format!("nv-sink {feed}")).spawn(move || {
+                body.run(&outputs);
+                drop(done_token);
+            })?
+        };
+        Ok(Self { queue, wants_frames, passed_by: false, counts, thread, done })
+    }
+
+    pub(crate) fn counts(&self) -> &Arc<SinkCounts> {
+        &self.counts
+    }
+
+    /// Offers an output without waiting. A full queue gives it back.
+    pub(crate) fn offer(&self, output: Arc<Output>) -> Result<(), Arc<Output>> {
+        match self.queue.try_send(output) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(output)) => Err(output),
+            // The thread has died of a bug of its own; nobody will ever take it.
+            Err(TrySendError::Disconnected(_)) => {
+                self.pass_by();
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts an output that it did not get.
+    pub(crate) fn pass_by(&self) {
+        self.counts.passed_by.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Lets the sink write out what it holds and joins its thread. False if it took longer than `limit`: the thread is
+    /// left behind.
+    pub(crate) fn close(self, limit: Duration) -> bool {
+        let Self { queue, done, thread, .. } = self;
+        drop(queue);
+        if let Err(crossbeam_channel::RecvTimeoutError::Timeout) = done.recv_timeout(limit) {
+            return false;
+        }
+        // The thread catches its sink's panics; one of its own would be a bug that the log has shown.
+        let _ = thread.join();
+        true
+    }
+}
+
+struct SinkThread {
+    sink: Box<dyn OutputSink>,
+    counts: Arc<SinkCounts>,
+    feed: Name,
+    health: HealthHub,
+    /// After a fatal error or a panic. What still comes is counted as failed.
+    dead: bool,
+}
+
+impl SinkThread {
+    fn run(mut self, outputs: &Receiver<Arc<Output>>) {
+        for output in outputs {
+            if !self.dead {
+                let result = guarded("emit", || self.sink.emit(&output));
+                if let Err(error) = result {
+                    self.failed(&error);
+                } else {
+                    self.counts.taken.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+            }
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        if !self.dead
+            && let Err(error) = guarded("close", || self.sink.close())
+        {
+            self.failed(&error);
+        }
+    }
+
+    fn failed(&mut self, error: &SinkError) {
+        self.dead |= error.is_fatal();
+        let kind = HealthKind::SinkFailed {
+            sink: self.counts.name.clone(),
+            error: error.to_string(),
+            fatal: error.is_fatal(),
+        };
+        // A reader who has had enough is no trouble.
+        if error.kind() == SinkErrorKind::Closed {
+            tracing::info!(feed = %self.feed, sink = %self.counts.name, %error, "sink closed");
+        } else {
+            self.health.report(Some(&self.feed), kind);
+        }
+    }
+}
+
+fn guarded(call: &str, f: impl FnOnce() -> Result<(), SinkError>) -> Result<(), SinkError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f))
+        .unwrap_or_else(|panic| Err(SinkError::new(SinkErrorKind::Failed, panic_error(call, panic).to_string())))
+}
