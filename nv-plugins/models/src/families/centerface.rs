@@ -1,0 +1,118 @@
+//! CenterFace (Xu et al. 2019, "CenterFace: Joint Face Detection and Alignment Using Face as Point"), decoded as the
+//! authors' code does it (<https://github.com/Star-Clouds/CenterFace>): a heat map, sizes, offsets and landmarks at a
+//! quarter of the input's size.
+
+use nv_core::{BBox, Point, Size, Tensor};
+use nv_infer::TensorInfo;
+use nv_perception::Keypoint;
+
+use super::{Candidates, Family, Head, entry_of, fits, last_dims, published};
+use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
+
+pub(super) static CENTERFACE: Family = Family {
+    name: "centerface",
+    outputs: "heat map 1×rows×columns, sizes 2×…, offsets 2×… and landmarks 10×…, a cell for every 4 pixels",
+    published: || ModelSettings {
+        color_order: Some(ColorOrder::Rgb),
+        nms_iou: Some(0.3),
+        ..published(ResizeMode::StretchToMultiple, &["face"])
+    },
+    // The published file declares 10×3×32×32.
+    opens_input: true,
+    stride: 32,
+    bind,
+};
+
+const STRIDE: u32 = 4;
+/// Channels of the outputs, in their order.
+const CHANNELS: [usize; 4] = [1, 2, 2, 10];
+
+struct CenterFace;
+
+fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
+    if outputs.len() != CHANNELS.len() {
+        return None;
+    }
+    for (output, expected) in outputs.iter().zip(CHANNELS) {
+        let [channels, rows, columns] = last_dims(output, 4)?;
+        let grid_fits = |input: Size| {
+            fits(rows, (input.height / STRIDE) as usize) && fits(columns, (input.width / STRIDE) as usize)
+        };
+        if !fits(channels, expected) || input.is_some_and(|i| !grid_fits(i)) {
+            return None;
+        }
+    }
+    Some(Box::new(CenterFace))
+}
+
+impl Head for CenterFace {
+    fn classes(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn decode(
+        &self,
+        outputs: &[Tensor],
+        entry: usize,
+        input: Size,
+        threshold: f32,
+        found: &mut Candidates,
+    ) -> Result<(), String> {
+        let (columns, rows) = ((input.width / STRIDE) as usize, (input.height / STRIDE) as usize);
+        let part = |i: usize| entry_of(outputs, i, entry, &[CHANNELS[i], rows, columns]);
+        let (heat, sizes, offsets, landmarks) = (part(0)?, part(1)?, part(2)?, part(3)?);
+        let cells = rows * columns;
+        let stride = STRIDE as f32;
+        for (cell, &score) in heat.iter().enumerate() {
+            if score < threshold || score.is_nan() {
+                continue;
+            }
+            let (column, line) = ((cell % columns) as f32, (cell / columns) as f32);
+            // Every pair comes with y before x.
+            let height = sizes[cell].exp() * stride;
+            let width = sizes[cells + cell].exp() * stride;
+            let center =
+                Point::new((column + offsets[cells + cell] + 0.5) * stride, (line + offsets[cell] + 0.5) * stride);
+            let bbox = BBox::from_center(center, width, height);
+            let keypoints = std::array::from_fn(|i| Keypoint {
+                x: landmarks[(2 * i + 1) * cells + cell] * width + bbox.x1,
+                y: landmarks[2 * i * cells + cell] * height + bbox.y1,
+                score,
+            });
+            found.push_with_keypoints(0, score, bbox, keypoints);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_box, decode};
+    use super::*;
+
+    #[test]
+    fn cells_are_decoded_at_their_place() {
+        let input = Size::new(64, 32);
+        let (rows, columns) = (8, 16);
+        let mut outputs: Vec<_> = CHANNELS.iter().map(|&c| Tensor::zeros([1, c, rows, columns])).collect();
+        let (cells, cell) = (rows * columns, 2 * columns + 3);
+        let mut set = |output: usize, channel: usize, value: f32| {
+            outputs[output].data_mut()[channel * cells + cell] = value;
+        };
+        set(0, 0, 0.75);
+        set(1, 0, 2f32.ln());
+        set(1, 1, 0.0);
+        set(2, 0, 0.5);
+        set(2, 1, -0.5);
+        set(3, 0, 0.25);
+        set(3, 1, 0.5);
+        let found = decode(&CENTERFACE, &outputs, input, 0.5);
+        assert_eq!(found.items.len(), 1);
+        assert_eq!(found.items[0].score, 0.75);
+        // Centre (3, 3) cells of 4 pixels, 4 wide and 8 high.
+        assert_box(&found.items[0].bbox, [10.0, 8.0, 14.0, 16.0]);
+        let points = found.keypoints[0];
+        assert_eq!((points[0].x, points[0].y), (12.0, 10.0));
+        assert_eq!((points[1].x, points[1].y), (10.0, 8.0));
+    }
+}

@@ -1,0 +1,117 @@
+//! FastestDet (dog-qiuqiu, <https://github.com/dog-qiuqiu/FastestDet>): one grid of stride 16, values by channel.
+
+use nv_core::{BBox, Point, Size, Tensor};
+use nv_infer::TensorInfo;
+
+use super::{Candidates, Family, Head, best, entry_of, fits, last_dims, published};
+use crate::labels::COCO;
+use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
+
+pub(super) static FASTESTDET: Family = Family {
+    name: "fastestdet",
+    outputs: "one output of (5 + classes)×rows×columns, a cell for every 16 pixels",
+    published: || ModelSettings {
+        color_order: Some(ColorOrder::Bgr),
+        scale: Some(1.0 / 255.0),
+        ..published(ResizeMode::Stretch, &COCO)
+    },
+    opens_input: false,
+    stride: 32,
+    bind,
+};
+
+const STRIDE: u32 = 16;
+/// Objectness and box come before the classes.
+const BEFORE_CLASSES: usize = 5;
+
+struct FastestDet {
+    /// Channels, where the file says.
+    channels: Option<usize>,
+}
+
+fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
+    let [output] = outputs else { return None };
+    let [channels, rows, columns] = last_dims(output, 4)?;
+    let grid_fits =
+        |input: Size| fits(rows, (input.height / STRIDE) as usize) && fits(columns, (input.width / STRIDE) as usize);
+    if channels.is_some_and(|n| n <= BEFORE_CLASSES) || input.is_some_and(|i| !grid_fits(i)) {
+        return None;
+    }
+    Some(Box::new(FastestDet { channels }))
+}
+
+impl Head for FastestDet {
+    fn classes(&self) -> Option<usize> {
+        self.channels.map(|n| n - BEFORE_CLASSES)
+    }
+
+    fn decode(
+        &self,
+        outputs: &[Tensor],
+        entry: usize,
+        input: Size,
+        threshold: f32,
+        found: &mut Candidates,
+    ) -> Result<(), String> {
+        let channels = self
+            .channels
+            .or_else(|| outputs.first().and_then(|t| t.shape().get(1).copied()))
+            .filter(|&n| n > BEFORE_CLASSES)
+            .ok_or("the output has no classes")?;
+        let (columns, rows) = ((input.width / STRIDE) as usize, (input.height / STRIDE) as usize);
+        let values = entry_of(outputs, 0, entry, &[channels, rows, columns])?;
+        let cells = rows * columns;
+        let (width, height) = (input.width as f32, input.height as f32);
+        for cell in 0..cells {
+            let value = |channel: usize| values[channel * cells + cell];
+            let presence = value(0).powf(0.6);
+            // No class adds to it.
+            if presence < threshold || presence.is_nan() {
+                continue;
+            }
+            let Some((class, likelihood)) = best((BEFORE_CLASSES..channels).map(value)) else { continue };
+            let score = presence * likelihood.powf(0.4);
+            if score >= threshold {
+                let center = Point::new(
+                    ((cell % columns) as f32 + value(1).tanh()) / columns as f32 * width,
+                    ((cell / columns) as f32 + value(2).tanh()) / rows as f32 * height,
+                );
+                let size = [value(3), value(4)].map(sigmoid);
+                found.push(class, score, BBox::from_center(center, size[0] * width, size[1] * height));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_box, decode};
+    use super::*;
+
+    #[test]
+    fn cells_are_decoded_at_their_place() {
+        // 64×32: four columns, two rows.
+        let input = Size::new(64, 32);
+        let mut data = vec![0.0; 7 * 8];
+        // Row 1, column 2: there for certain, class 1 of 2, a quarter of the picture's sides.
+        let cell = 6;
+        let quarter = (0.25f32 / 0.75).ln();
+        for (channel, value) in [1.0, 0.5f32.atanh(), -(0.5f32.atanh()), quarter, quarter, 0.1, 0.9].iter().enumerate()
+        {
+            data[channel * 8 + cell] = *value;
+        }
+        let outputs = [Tensor::new([1, 7, 2, 4], data).unwrap()];
+        let found = decode(&FASTESTDET, &outputs, input, 0.3);
+        assert_eq!(found.items.len(), 1);
+        assert_eq!(found.items[0].class, 1);
+        assert!((found.items[0].score - 0.9f32.powf(0.4)).abs() < 1e-6);
+        // Centre (2.5, 0.5) cells of 16 pixels.
+        assert_box(&found.items[0].bbox, [32.0, 4.0, 48.0, 12.0]);
+        assert!(decode(&FASTESTDET, &outputs, input, 0.96).items.is_empty());
+    }
+}

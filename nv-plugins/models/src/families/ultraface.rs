@@ -1,0 +1,103 @@
+//! UltraFace (Linzaer, "Ultra-Light-Fast-Generic-Face-Detector-1MB"): box decoding is inside the graph.
+
+use nv_core::{BBox, Size, Tensor};
+use nv_infer::TensorInfo;
+
+use super::{Candidates, Family, Head, cell_count, entry_of, fits, last_dims, published};
+use crate::settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
+
+pub(super) static ULTRAFACE: Family = Family {
+    name: "ultraface",
+    outputs: "scores of boxes×2 and boxes×4, relative to the picture",
+    published: || ModelSettings {
+        color_order: Some(ColorOrder::Rgb),
+        mean: Some(PerChannel::One(127.0)),
+        std: Some(PerChannel::One(128.0)),
+        ..published(ResizeMode::Stretch, &["face"])
+    },
+    opens_input: false,
+    stride: 1,
+    bind,
+};
+
+/// Boxes at each cell of strides 8, 16, 32 and 64.
+const ANCHORS: [(u32, usize); 4] = [(8, 3), (16, 2), (32, 2), (64, 3)];
+
+struct UltraFace {
+    scores: usize,
+    boxes: usize,
+}
+
+fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
+    let [first, second] = outputs else { return None };
+    let dims = [last_dims::<2>(first, 3)?, last_dims::<2>(second, 3)?];
+    let (scores, boxes) = if fits(dims[0][1], 2) && fits(dims[1][1], 4) {
+        (0, 1)
+    } else if fits(dims[0][1], 4) && fits(dims[1][1], 2) {
+        (1, 0)
+    } else {
+        return None;
+    };
+    let count_fits = |input: Size| dims.iter().all(|d| fits(d[0], box_count(input)));
+    input.is_none_or(count_fits).then(|| Box::new(UltraFace { scores, boxes }) as Box<dyn Head>)
+}
+
+/// The grids of this network round up.
+fn box_count(input: Size) -> usize {
+    let grid = |stride: u32| {
+        let up = |n: u32| n.div_ceil(stride) * stride;
+        cell_count(Size::new(up(input.width), up(input.height)), &[stride])
+    };
+    ANCHORS.iter().map(|&(stride, boxes)| grid(stride) * boxes).sum()
+}
+
+impl Head for UltraFace {
+    fn classes(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn decode(
+        &self,
+        outputs: &[Tensor],
+        entry: usize,
+        input: Size,
+        threshold: f32,
+        found: &mut Candidates,
+    ) -> Result<(), String> {
+        let count = box_count(input);
+        let scores = entry_of(outputs, self.scores, entry, &[count, 2])?;
+        let boxes = entry_of(outputs, self.boxes, entry, &[count, 4])?;
+        let (width, height) = (input.width as f32, input.height as f32);
+        for (score, b) in scores.chunks_exact(2).zip(boxes.chunks_exact(4)) {
+            // Background, then face.
+            if score[1] >= threshold {
+                found.push(0, score[1], BBox::new(b[0] * width, b[1] * height, b[2] * width, b[3] * height));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_box, decode};
+    use super::*;
+
+    #[test]
+    fn boxes_are_relative_to_the_picture() {
+        let input = Size::new(320, 240);
+        assert_eq!(box_count(input), 4420);
+        assert_eq!(box_count(Size::new(640, 480)), 17_640);
+        let (mut scores, mut boxes) = (vec![0.0; 4420 * 2], vec![0.0; 4420 * 4]);
+        scores[2 * 7..][..2].copy_from_slice(&[0.2, 0.8]);
+        scores[2 * 9..][..2].copy_from_slice(&[0.9, 0.1]);
+        boxes[4 * 7..][..4].copy_from_slice(&[0.25, 0.5, 0.5, 1.0]);
+        let outputs = [Tensor::new([1, 4420, 2], scores).unwrap(), Tensor::new([1, 4420, 4], boxes).unwrap()];
+        let found = decode(&ULTRAFACE, &outputs, input, 0.5);
+        assert_eq!(found.items.len(), 1);
+        assert_eq!((found.items[0].class, found.items[0].score), (0, 0.8));
+        assert_box(&found.items[0].bbox, [80.0, 120.0, 160.0, 240.0]);
+        let turned: Vec<_> = outputs.iter().rev().cloned().collect();
+        assert_eq!(decode(&ULTRAFACE, &turned, input, 0.5).items, found.items);
+    }
+}

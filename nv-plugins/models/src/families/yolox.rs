@@ -1,0 +1,116 @@
+//! YOLOX (Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021"), exported without decoding in the graph, as the authors'
+//! `export_onnx.py` does by default.
+
+use nv_core::{BBox, Point, Size, Tensor};
+use nv_infer::TensorInfo;
+
+use super::{Candidates, Family, Head, best, cell_count, entry_of, fits, grid_cells, last_dims, published};
+use crate::labels::COCO;
+use crate::settings::{ModelSettings, ResizeMode};
+
+pub(super) static YOLOX: Family = Family {
+    name: "yolox",
+    outputs: "one output of cells×(5 + classes), with the cells of strides 8, 16 and 32",
+    published: || ModelSettings {
+        pad_value: Some(114),
+        color_order: Some(crate::settings::ColorOrder::Bgr),
+        ..published(ResizeMode::Letterbox, &COCO)
+    },
+    opens_input: false,
+    stride: 32,
+    bind,
+};
+
+const STRIDES: [u32; 3] = [8, 16, 32];
+/// Box and objectness come before the classes.
+const BEFORE_CLASSES: usize = 5;
+
+struct Yolox {
+    /// Values for each cell, where the file says.
+    width: Option<usize>,
+}
+
+fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
+    let [output] = outputs else { return None };
+    let [cells, width] = last_dims(output, 3)?;
+    if width.is_some_and(|n| n <= BEFORE_CLASSES) || input.is_some_and(|i| !fits(cells, cell_count(i, &STRIDES))) {
+        return None;
+    }
+    Some(Box::new(Yolox { width }))
+}
+
+impl Head for Yolox {
+    fn classes(&self) -> Option<usize> {
+        self.width.map(|n| n - BEFORE_CLASSES)
+    }
+
+    fn decode(
+        &self,
+        outputs: &[Tensor],
+        entry: usize,
+        input: Size,
+        threshold: f32,
+        found: &mut Candidates,
+    ) -> Result<(), String> {
+        let width = self
+            .width
+            .or_else(|| outputs.first().and_then(|t| t.shape().last().copied()))
+            .filter(|&n| n > BEFORE_CLASSES)
+            .ok_or("the output has no classes")?;
+        let values = entry_of(outputs, 0, entry, &[cell_count(input, &STRIDES), width])?;
+        for (row, (column, line, stride)) in values.chunks_exact(width).zip(grid_cells(input, &STRIDES)) {
+            let objectness = row[4];
+            // No class is more likely than that there is an object at all.
+            if objectness < threshold || objectness.is_nan() {
+                continue;
+            }
+            let Some((class, likelihood)) = best(row[BEFORE_CLASSES..].iter().copied()) else { continue };
+            let score = objectness * likelihood;
+            if score >= threshold {
+                let center = Point::new((row[0] + column) * stride, (row[1] + line) * stride);
+                found.push(class, score, BBox::from_center(center, row[2].exp() * stride, row[3].exp() * stride));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_box, decode};
+    use super::*;
+
+    #[test]
+    fn cells_are_decoded_at_their_place() {
+        // 64×32: 32 cells of stride 8, 8 of 16, 2 of 32.
+        let input = Size::new(64, 32);
+        let check = |cell: usize, values: [f32; 7], expected: Option<(usize, f32, [f32; 4])>| {
+            let mut data = vec![0.0; 42 * 7];
+            data[cell * 7..][..7].copy_from_slice(&values);
+            let found = decode(&YOLOX, &[Tensor::new([1, 42, 7], data).unwrap()], input, 0.3);
+            assert_eq!(found.items.len(), usize::from(expected.is_some()), "{found:?}");
+            if let Some((class, score, bbox)) = expected {
+                assert_eq!((found.items[0].class, found.items[0].score), (class, score));
+                assert_box(&found.items[0].bbox, bbox);
+            }
+        };
+        check(0, [0.5, 0.5, 0.0, 0.0, 1.0, 0.25, 0.5], Some((1, 0.5, [0.0, 0.0, 8.0, 8.0])));
+        // Row 1, column 2 of stride 8.
+        check(10, [0.0, 1.0, 0.0, 2f32.ln(), 0.5, 1.0, 0.0], Some((0, 0.5, [12.0, 8.0, 20.0, 24.0])));
+        // Row 1, column 1 of stride 16; the second cell of stride 32.
+        check(37, [0.5, 0.5, 0.0, 0.0, 1.0, 0.9, 0.0], Some((0, 0.9, [16.0, 16.0, 32.0, 32.0])));
+        check(41, [0.5, 0.5, 0.0, 0.0, 1.0, 0.9, 0.0], Some((0, 0.9, [32.0, 0.0, 64.0, 32.0])));
+        // Below the threshold, by objectness or by the product; not a number.
+        check(3, [0.0, 0.0, 0.0, 0.0, 0.2, 1.0, 1.0], None);
+        check(3, [0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5], None);
+        check(3, [0.0, 0.0, 0.0, 0.0, f32::NAN, 0.5, 0.5], None);
+    }
+
+    #[test]
+    fn an_output_of_another_size_is_refused() {
+        let head = Yolox { width: Some(85) };
+        let outputs = [Tensor::zeros([1, 41, 85])];
+        let error = head.decode(&outputs, 0, Size::new(64, 32), 0.1, &mut Candidates::default()).unwrap_err();
+        assert_eq!(error, "output 0 has the shape [1, 41, 85], and 42×85 is needed for each entry of the batch");
+    }
+}

@@ -1,0 +1,115 @@
+//! YuNet (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector"), as `libfacedetection.train` exports it: four
+//! outputs (class, objectness, box, landmarks) at each of three strides.
+
+use nv_core::{BBox, Point, Size, Tensor};
+use nv_infer::TensorInfo;
+use nv_perception::Keypoint;
+
+use super::{Candidates, Family, Head, cell_count, entry_of, fits, grid_cells, last_dims, published};
+use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
+
+pub(super) static YUNET: Family = Family {
+    name: "yunet",
+    outputs: "twelve outputs, cells×1 (class), ×1 (objectness), ×4 (box) and ×10 (landmarks), each at strides 8, 16 and 32",
+    published: || ModelSettings {
+        pad_value: Some(0),
+        color_order: Some(ColorOrder::Bgr),
+        ..published(ResizeMode::PadToMultiple, &["face"])
+    },
+    opens_input: false,
+    stride: 32,
+    bind,
+};
+
+const STRIDES: [u32; 3] = [8, 16, 32];
+/// What each output has for a cell, in the order of the outputs: each kind at all strides.
+const WIDTHS: [usize; 4] = [1, 1, 4, 10];
+
+struct YuNet;
+
+fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
+    if outputs.len() != WIDTHS.len() * STRIDES.len() {
+        return None;
+    }
+    for (i, output) in outputs.iter().enumerate() {
+        let [cells, width] = last_dims(output, 3)?;
+        let stride = STRIDES[i % STRIDES.len()];
+        if !fits(width, WIDTHS[i / STRIDES.len()]) || input.is_some_and(|i| !fits(cells, cell_count(i, &[stride]))) {
+            return None;
+        }
+    }
+    Some(Box::new(YuNet))
+}
+
+impl Head for YuNet {
+    fn classes(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn decode(
+        &self,
+        outputs: &[Tensor],
+        entry: usize,
+        input: Size,
+        threshold: f32,
+        found: &mut Candidates,
+    ) -> Result<(), String> {
+        for (level, stride) in STRIDES.iter().enumerate() {
+            let strides = std::slice::from_ref(stride);
+            let cells = cell_count(input, strides);
+            let part = |kind: usize| entry_of(outputs, kind * STRIDES.len() + level, entry, &[cells, WIDTHS[kind]]);
+            let (classes, presences, boxes, landmarks) = (part(0)?, part(1)?, part(2)?, part(3)?);
+            for (cell, (column, line, stride)) in grid_cells(input, strides).enumerate() {
+                let score = (classes[cell].clamp(0.0, 1.0) * presences[cell].clamp(0.0, 1.0)).sqrt();
+                if score < threshold || score.is_nan() {
+                    continue;
+                }
+                let b = &boxes[cell * 4..][..4];
+                let center = Point::new((column + b[0]) * stride, (line + b[1]) * stride);
+                let points = &landmarks[cell * 10..][..10];
+                found.push_with_keypoints(
+                    0,
+                    score,
+                    BBox::from_center(center, b[2].exp() * stride, b[3].exp() * stride),
+                    std::array::from_fn(|i| Keypoint {
+                        x: (column + points[2 * i]) * stride,
+                        y: (line + points[2 * i + 1]) * stride,
+                        score,
+                    }),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_box, decode};
+    use super::*;
+
+    #[test]
+    fn cells_are_decoded_at_their_place() {
+        let input = Size::new(64, 32);
+        let mut outputs = Vec::new();
+        for width in WIDTHS {
+            for cells in [32, 8, 2] {
+                outputs.push(Tensor::zeros([1, cells, width]));
+            }
+        }
+        // Stride 16, row 1, column 3: cell 7.
+        outputs[1].data_mut()[7] = 0.5;
+        outputs[4].data_mut()[7] = 0.5;
+        outputs[7].data_mut()[28..32].copy_from_slice(&[0.5, -0.5, 0.0, 2f32.ln()]);
+        outputs[10].data_mut()[70..72].copy_from_slice(&[1.0, 0.25]);
+        let found = decode(&YUNET, &outputs, input, 0.4);
+        assert_eq!(found.items.len(), 1);
+        assert_eq!(found.items[0].score, 0.5);
+        // The centre counts from the cell's corner (48, 16).
+        assert_box(&found.items[0].bbox, [48.0, -8.0, 64.0, 24.0]);
+        let points = found.keypoints[found.items[0].keypoints.unwrap()];
+        assert_eq!((points[0].x, points[0].y), (64.0, 20.0));
+        assert_eq!((points[4].x, points[4].y), (48.0, 16.0));
+        assert!(decode(&YUNET, &outputs, input, 0.51).items.is_empty());
+    }
+}

@@ -1,0 +1,183 @@
+//! Detections on real pictures against those that the reference runtime gives for the same models.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nv_core::{BBox, Frame, FrameHeader, FramePool, PixelFormat, Size};
+use nv_models::{Detect, DetectConfig};
+use nv_perception::{BatchEntry, BatchProcessor, BuildContext, FromConfig, Object, Perception, StageOutput};
+
+/// The folder of test assets, or `None` after saying that `test` is skipped.
+fn assets(test: &str) -> Option<PathBuf> {
+    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let assets =
+        std::env::var_os("NV_ASSETS").map_or_else(|| PathBuf::from(workspace).join("../shared/assets"), PathBuf::from);
+    if !assets.is_dir() {
+        announce(&format!("skipped: {test}: no assets at {}", assets.display()));
+        return None;
+    }
+    Some(assets)
+}
+
+#[expect(clippy::print_stdout, reason = "a skipped test says so")]
+fn announce(text: &str) {
+    println!("{text}");
+}
+
+/// The picture in a PNG or JPEG file, as RGB.
+fn picture(file: &Path) -> Frame {
+    let (width, height, rgb) = if file.extension().is_some_and(|e| e == "png") {
+        let mut decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(file).unwrap()));
+        decoder.set_transformations(png::Transformations::normalize_to_color8());
+        let mut reader = decoder.read_info().unwrap();
+        let mut data = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut data).unwrap();
+        let samples = info.color_type.samples();
+        let rgb = data.chunks_exact(samples).flat_map(|p| [p[0], p[samples / 2], p[samples - 1]]);
+        let rgb =
+            if samples == 4 { data.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect() } else { rgb.collect() };
+        (info.width, info.height, rgb)
+    } else {
+        let bytes = std::fs::read(file).unwrap();
+        let mut decoder = zune_jpeg::JpegDecoder::new(zune_core::bytestream::ZCursor::new(bytes));
+        let rgb: Vec<u8> = decoder.decode().unwrap();
+        let info = decoder.info().unwrap();
+        (u32::from(info.width), u32::from(info.height), rgb)
+    };
+    let mut buffer = FramePool::new(0).take(FrameHeader::new(Size::new(width, height), PixelFormat::Rgb8)).unwrap();
+    buffer.plane_mut(0).copy_from_slice(&rgb);
+    buffer.freeze()
+}
+
+fn entry(frame: Frame) -> BatchEntry {
+    BatchEntry::new("gate".into(), 0, frame, None, Arc::new(Perception::default()))
+}
+
+fn detector(assets: &Path, model: &str) -> Detect {
+    let config = DetectConfig::new(format!("models/{model}.onnx"));
+    let mut detect = Detect::from_config(config, &BuildContext::new(assets)).unwrap();
+    detect.start().unwrap();
+    detect
+}
+
+fn run(detect: &mut Detect, frames: &[Frame]) -> Vec<StageOutput> {
+    let mut batch: Vec<_> = frames.iter().cloned().map(entry).collect();
+    detect.process(&mut batch).unwrap();
+    batch.iter_mut().map(|e| e.take_result().unwrap()).collect()
+}
+
+struct Golden {
+    class: u32,
+    score: f32,
+    bbox: BBox,
+}
+
+/// The golden file's score threshold, and its detections by picture.
+fn golden(assets: &Path, model: &str) -> (f32, Vec<(String, Vec<Golden>)>) {
+    let text = std::fs::read_to_string(assets.join(format!("golden/{model}.json"))).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let number = |v: &serde_json::Value| v.as_f64().unwrap() as f32;
+    let pictures = json["detections"].as_object().unwrap().iter().map(|(picture, found)| {
+        let found = found.as_array().unwrap().iter().map(|d| Golden {
+            class: number(&d["class"]) as u32,
+            score: number(&d["score"]),
+            bbox: BBox::new(number(&d["xyxy"][0]), number(&d["xyxy"][1]), number(&d["xyxy"][2]), number(&d["xyxy"][3])),
+        });
+        (picture.clone(), found.collect())
+    });
+    (number(&json["score_threshold"]), pictures.collect())
+}
+
+/// Every golden detection above `floor` is found and every found one above it is golden: same class, score within 0.02, IoU
+/// at least 0.97. One whose counterpart lies within 0.02 of the floor may fall on either side of it.
+fn compare(context: &str, size: Size, golden: &[Golden], found: &[Object], floor: f32) {
+    let alike = |g: &Golden, o: &Object| {
+        g.class == o.class_id && (g.score - o.score).abs() <= 0.02 && g.bbox.clip(size).iou(&o.bbox) >= 0.97
+    };
+    for g in golden.iter().filter(|g| g.score > floor) {
+        assert!(
+            found.iter().any(|o| alike(g, o)),
+            "{context}: class {} at {:?} with {} is missing among {found:#?}",
+            g.class,
+            g.bbox.clip(size),
+            g.score
+        );
+    }
+    for o in found.iter().filter(|o| o.score > floor) {
+        assert!(golden.iter().any(|g| alike(g, o)), "{context}: {o:?} should not be there");
+    }
+}
+
+fn check_golden(test: &str, model: &str) {
+    let Some(assets) = assets(test) else { return };
+    let mut detect = detector(&assets, model);
+    let (threshold, pictures) = golden(&assets, model);
+    assert!(!pictures.is_empty());
+    for (name, golden) in pictures {
+        let file = assets.join(&name);
+        if !file.exists() {
+            continue;
+        }
+        let frame = picture(&file);
+        let size = frame.size();
+        let output = run(&mut detect, &[frame]).remove(0);
+        compare(&format!("{model} {name}"), size, &golden, &output.objects.unwrap(), threshold + 0.05);
+    }
+}
+
+#[test]
+fn yolox_finds_what_the_reference_finds() {
+    check_golden("yolox_finds_what_the_reference_finds", "yolox_nano_coco_416");
+}
+
+#[test]
+fn fastestdet_finds_what_the_reference_finds() {
+    check_golden("fastestdet_finds_what_the_reference_finds", "fastestdet_coco_352");
+}
+
+#[test]
+fn ultraface_finds_what_the_reference_finds() {
+    check_golden("ultraface_finds_what_the_reference_finds", "ultraface_rfb_320");
+}
+
+#[test]
+fn yunet_finds_what_the_reference_finds() {
+    check_golden("yunet_finds_what_the_reference_finds", "yunet_s_dynamic");
+}
+
+#[test]
+fn a_batch_is_bit_for_bit_its_entries() {
+    let Some(assets) = assets("a_batch_is_bit_for_bit_its_entries") else { return };
+    let frames: Vec<_> = ["dog.jpg", "astronaut.png", "coffee.png", "dog.jpg", "chelsea.png"]
+        .iter()
+        .map(|name| picture(&assets.join("images").join(name)))
+        .collect();
+    for model in ["yolox_nano_coco_416", "fastestdet_coco_352", "ultraface_rfb_320", "yunet_s_dynamic"] {
+        let mut detect = detector(&assets, model);
+        let together = run(&mut detect, &frames);
+        assert!(together.iter().any(|o| o.objects.as_ref().is_some_and(|objects| !objects.is_empty())), "{model}");
+        for (frame, together) in frames.iter().zip(&together) {
+            // StageOutput compares scores and boxes as they are, not within a tolerance.
+            assert_eq!(run(&mut detect, std::slice::from_ref(frame))[0], *together, "{model}");
+            assert_eq!(run(&mut detector(&assets, model), std::slice::from_ref(frame))[0], *together, "{model}");
+        }
+    }
+}
+
+#[test]
+fn faces_have_keypoints_inside_their_boxes() {
+    let Some(assets) = assets("faces_have_keypoints_inside_their_boxes") else { return };
+    let mut detect = detector(&assets, "yunet_s_dynamic");
+    let output = run(&mut detect, &[picture(&assets.join("images/astronaut.png"))]).remove(0);
+    let objects = output.objects.unwrap();
+    let face = &objects[0];
+    assert_eq!(face.class.as_deref(), Some("face"));
+    let points = output.tables.keypoints.get(face.id).unwrap();
+    assert_eq!(points.len(), 5);
+    for p in points {
+        assert!((face.bbox.x1..face.bbox.x2).contains(&p.x) && (face.bbox.y1..face.bbox.y2).contains(&p.y), "{p:?}");
+    }
+    let [right_eye, left_eye, nose, right_mouth, left_mouth] = points else { unreachable!("there are five") };
+    assert!(right_eye.x < left_eye.x && right_mouth.x < left_mouth.x, "{points:?}");
+    assert!(right_eye.y < nose.y && nose.y < left_mouth.y, "{points:?}");
+}
