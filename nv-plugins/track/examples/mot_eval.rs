@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use nv_plugin_sdk::serde_json;
 use nv_track::testing::mot::{self, MotSummary};
 use nv_track::{ByteTrack, ByteTrackConfig};
 

@@ -1,9 +1,8 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use nv_core::{BBox, Pts};
-use nv_perception::{
-    BuildContext, Capabilities, DataKind, FromConfig, Object, Stage, StageError, StageInput, StageOutput,
+use nv_plugin_sdk::{
+    BBox, BuildContext, Capabilities, DataKind, FromConfig, Object, Pts, Stage, StageError, StageInput, StageOutput,
     StreamContext, Track, TrackId, TrackState,
 };
 

@@ -2,13 +2,13 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use nv_core::Name;
-use nv_perception::StageError;
-use serde::{Deserialize, Deserializer, de};
+use nv_plugin_sdk::serde::{Deserialize, Deserializer, de};
+use nv_plugin_sdk::{Name, StageError};
 
 /// What can be set of [`ByteTrack`](crate::ByteTrack). Scores and IoUs are 0 to 1.
 ///
 /// ```
+/// # use nv_plugin_sdk::serde_json;
 /// # use nv_track::ByteTrackConfig;
 /// let config: ByteTrackConfig = serde_json::from_str(r#"{ "buffer": "2s", "new_track": 0.7 }"#)?;
 /// assert_eq!(config.buffer.as_secs(), 2);
@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, de};
 /// # Ok::<_, serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(crate = "nv_plugin_sdk::serde", default, deny_unknown_fields)]
 pub struct ByteTrackConfig {
     /// From this score on, an object may continue any track, and may start one. Default 0.5.
     pub high: f32,
@@ -73,7 +73,7 @@ impl ByteTrackConfig {
     /// Checks ranges, and that the three scores are in order.
     ///
     /// # Errors
-    /// A [`Config`](nv_perception::StageErrorKind::Config) error that names the field, its value and its range.
+    /// A [`Config`](nv_plugin_sdk::StageErrorKind::Config) error that names the field, its value and its range.
     pub fn validate(&self) -> Result<(), StageError> {
         let shares = [
             ("high", self.high),
@@ -133,8 +133,9 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 
 #[cfg(test)]
 mod tests {
-    use nv_perception::{BuildContext, Creator, FromConfig, KindDescriptor, StageErrorKind};
-    use serde_json::{Value, json};
+    use nv_plugin_sdk::nv_perception::Creator;
+    use nv_plugin_sdk::serde_json::{self, Value, json};
+    use nv_plugin_sdk::{BuildContext, FromConfig, StageErrorKind};
 
     use super::*;
     use crate::ByteTrack;
@@ -142,7 +143,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_range() {
         fn check(config: Value, expected: Result<(), &str>) {
-            let Creator::Stage(create) = KindDescriptor::stage::<ByteTrack>().creator else { unreachable!("a stage") };
+            let plugin = crate::plugin();
+            let Some(Creator::Stage(create)) = plugin.kind("bytetrack").map(|k| &k.creator) else { panic!("a stage") };
             let result = create(&config, &BuildContext::default()).map(|_| ());
             if let Err(error) = &result {
                 assert_eq!(error.kind(), StageErrorKind::Config);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use nv_core::{BBox, Point};
+use nv_plugin_sdk::{BBox, Point};
 
 /// Follows a box: a constant-velocity Kalman filter over centre x, centre y, aspect ratio (width / height) and height, as
 /// in DeepSORT (Wojke et al. 2017, "Simple Online and Realtime Tracking with a Deep Association Metric", §2.1) and

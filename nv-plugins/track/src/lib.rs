@@ -1,8 +1,12 @@
 //! The shipped trackers, which follow objects from frame to frame. Now one: [`ByteTrack`], of kind `bytetrack`.
 //!
+//! The crate is the plugin `track`: a host loads its `.so`; a program that links it uses the types, or [`plugin`].
+//!
 //! ```
-//! use nv_core::{BBox, FrameHeader, FramePool, PixelFormat, Pts, Size};
-//! use nv_perception::{Object, ObjectId, Perception, Stage, StageInput, StageOutput, StreamContext, TrackState};
+//! use nv_plugin_sdk::{
+//!     BBox, FrameHeader, FramePool, Object, ObjectId, Perception, PixelFormat, Pts, Size, Stage, StageInput, StageOutput,
+//!     StreamContext, TrackState,
+//! };
 //! use nv_track::{ByteTrack, ByteTrackConfig};
 //!
 //! let mut tracker = ByteTrack::new(ByteTrackConfig::default())?;
@@ -41,3 +45,5 @@ mod tracklet;
 
 pub use bytetrack::ByteTrack;
 pub use config::ByteTrackConfig;
+
+nv_plugin_sdk::export_plugin! { stages: [ByteTrack] }

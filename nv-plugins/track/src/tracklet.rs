@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-use nv_core::{BBox, Name, Pts};
-use nv_perception::{Object, ObjectId, Track, TrackId, TrackState};
+use nv_plugin_sdk::{BBox, Name, Object, ObjectId, Pts, Track, TrackId, TrackState};
 
 use crate::kalman::BoxFilter;
 

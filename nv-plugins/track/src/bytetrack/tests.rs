@@ -1,5 +1,4 @@
-use nv_core::{BBox, FrameHeader, FramePool, Name, PixelFormat, Point, Size};
-use nv_perception::{ObjectId, Perception};
+use nv_plugin_sdk::{BBox, FrameHeader, FramePool, Name, ObjectId, Perception, PixelFormat, Point, Size};
 use proptest::prelude::*;
 
 use super::*;

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use nv_core::{BBox, FrameHeader, FramePool, PixelFormat, Pts, Size};
-use nv_perception::{
-    Object, ObjectId, Perception, Stage, StageError, StageInput, StageOutput, StreamContext, TrackState,
+use nv_plugin_sdk::{
+    BBox, FrameHeader, FramePool, Object, ObjectId, Perception, PixelFormat, Pts, Size, Stage, StageError, StageInput,
+    StageOutput, StreamContext, TrackState,
 };
 use thiserror::Error;
 
