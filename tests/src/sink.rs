@@ -1,0 +1,21 @@
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nv_perception::{Output, OutputSink, SinkError};
+use nv_runtime::SinkConfig;
+
+/// A sink that passes each output on to the test.
+#[derive(Debug)]
+pub struct RecordingSink(Sender<Output>);
+
+/// A recording sink, and where its outputs come out. It holds up to 4,096 of them.
+pub fn recording_sink() -> (Receiver<Output>, SinkConfig) {
+    let (sender, outputs) = bounded(4096);
+    (outputs, SinkConfig::new("recording", Box::new(RecordingSink(sender))))
+}
+
+impl OutputSink for RecordingSink {
+    fn emit(&mut self, output: &Output) -> Result<(), SinkError> {
+        // A test that has seen enough drops its end.
+        let _ = self.0.send(output.clone());
+        Ok(())
+    }
+}

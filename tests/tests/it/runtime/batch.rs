@@ -1,0 +1,250 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nv_core::{BBox, DropReason};
+use nv_perception::testing::read_frame_number;
+use nv_perception::{BatchEntry, ObjectId, Region, StageError, StageErrorKind, StageOutput};
+use nv_runtime::{BatchConfig, BatchError, BatchRequest, BatchStartError, PipelineError};
+use nv_tests::{fed_source, gate, number_processor, processor, scene, scene_source, tally_stage};
+
+use super::*;
+
+#[test]
+fn a_processor_that_panics_is_built_anew_and_costs_its_batch() {
+    let runtime = runtime();
+    let health = runtime.health();
+    let panics = processor(|batch: &mut [BatchEntry]| {
+        if batch.iter().any(|e| read_frame_number(e.frame()) == Some(5)) {
+            panic!("five is too much");
+        }
+        batch.iter_mut().for_each(|e| e.finish(Ok(StageOutput::default())));
+        Ok(())
+    });
+    let detector = batch(&runtime, panics, BatchConfig { max_batch_size: 1, ..BatchConfig::default() });
+    let (feed, _) = feed(&runtime, "file", scene_source(10), detect(&detector), |_| ());
+    check_end(&feed, "end_of_stream");
+    check_frames(&feed, 9, &[(DropReason::ProcessingFailed, 1)]);
+    let metrics = detector.metrics();
+    assert_eq!((metrics.processed, metrics.failed, metrics.rebuilds), (9, 1, 1));
+    shut_down(&runtime);
+    let told: Vec<_> = health.try_iter().map(|e| e.to_string()).collect();
+    assert!(
+        told.contains(
+            &"batch point detector: instance 0 is being rebuilt: panic in process: five is too much".to_owned()
+        ),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn without_a_processor_entries_fail_at_once_and_the_feed_is_told_why() {
+    let runtime = runtime();
+    let builds = AtomicU32::new(0);
+    let inner =
+        processor(|_: &mut [BatchEntry]| Err(StageError::new(StageErrorKind::DeviceLost, "the device is gone")));
+    let once: ProcessorFactory = Arc::new(move || {
+        if builds.fetch_add(1, Ordering::SeqCst) == 0 { inner() } else { Err(StageError::fatal("no device")) }
+    });
+    let detector = batch(&runtime, once, BatchConfig { max_batch_size: 1, ..BatchConfig::default() });
+    for source in [scene_source(4), {
+        let (feeder, source) = fed_source(true);
+        for n in 0..4 {
+            feeder.frame(n);
+        }
+        source
+    }] {
+        let (feed, _) = feed(&runtime, "f", source, detect(&detector), |_| ());
+        check_end(&feed, "end_of_stream");
+        let frames = feed.stats().frames;
+        assert!(frames.is_balanced() && frames.inside == 0 && frames.emitted == 0, "{frames:?}");
+        assert!(frames.dropped.contains_key(&DropReason::Unavailable), "{frames:?}");
+        runtime.remove_feed("f", LONG).unwrap();
+    }
+    let error = detector.submit_and_wait(BatchRequest::new("direct", scene().frame(0))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "batch point detector: no processor is able to work (it could not be built anew: no device)"
+    );
+    shut_down(&runtime);
+}
+
+#[test]
+fn an_answer_that_is_overdue_costs_the_frame_and_comes_too_late() {
+    let runtime = runtime();
+    let (gate, visitor) = gate();
+    let first = Arc::new(AtomicU32::new(0));
+    let held = processor(move |batch: &mut [BatchEntry]| {
+        if first.fetch_add(1, Ordering::SeqCst) == 0 {
+            visitor.pass();
+        }
+        batch.iter_mut().for_each(|e| e.finish(Ok(StageOutput::default())));
+        Ok(())
+    });
+    let config =
+        BatchConfig { max_batch_size: 1, response_timeout: Duration::from_millis(20), ..BatchConfig::default() };
+    let detector = batch(&runtime, held, config);
+    let (feeder, source) = fed_source(false);
+    let health = runtime.health();
+    let (feed, outputs) = feed(&runtime, "file", source, detect(&detector), |_| ());
+    feeder.frame(0);
+    gate.wait_for_visitor();
+    while feed.stats().frames.dropped.is_empty() {
+        std::thread::yield_now();
+    }
+    gate.let_one_pass();
+    feeder.frame(1);
+    drop(feeder);
+    check_end(&feed, "end_of_stream");
+    check_frames(&feed, 1, &[(DropReason::Timeout, 1)]);
+    assert_eq!(outputs.try_iter().map(|o| o.frame.seq()).collect::<Vec<_>>(), [1]);
+    assert_eq!(detector.metrics().timed_out, 1);
+    assert!(
+        health
+            .try_iter()
+            .any(|e| e.to_string() == "feed file: batch point detector: no answer within 20ms of dispatch")
+    );
+    shut_down(&runtime);
+}
+
+#[test]
+fn direct_submissions_share_the_point_and_end_with_it() {
+    let runtime = runtime();
+    let (gate, visitor) = gate();
+    let number = number_processor();
+    let held: ProcessorFactory = {
+        let inner = std::sync::Mutex::new(number().unwrap());
+        let shared = Arc::new(inner);
+        processor(move |batch: &mut [BatchEntry]| {
+            visitor.pass();
+            shared.lock().unwrap().process(batch)
+        })
+    };
+    let detector = batch(&runtime, held, BatchConfig { max_batch_size: 1, ..BatchConfig::default() });
+    assert_eq!(detector.processor_id(), "detector");
+    assert!(detector.capabilities().step.host_pixels);
+
+    let ask = |n: u64| {
+        let (detector, frame) = (detector.clone(), scene().frame(n));
+        std::thread::spawn(move || {
+            let region = Region { object: ObjectId(0), bbox: BBox::new(0.0, 0.0, 80.0, 40.0) };
+            detector.submit_and_wait(BatchRequest { region: Some(region), ..BatchRequest::new("direct", frame) })
+        })
+    };
+    // One is being computed and one waits: the cap of the direct API with batches of one.
+    let first = ask(7);
+    gate.wait_for_visitor();
+    let second = ask(8);
+    while detector.metrics().pending < 1 {
+        std::thread::yield_now();
+    }
+    let third = ask(9).join().unwrap();
+    assert!(matches!(third, Err(BatchError::InFlightCapReached { limit: 2, .. })), "{third:?}");
+    gate.let_one_pass();
+    let object = first.join().unwrap().unwrap().objects.unwrap().remove(0);
+    assert_eq!((object.class_id, object.parent), (7, Some(ObjectId(0))));
+    gate.let_one_pass();
+    assert_eq!(second.join().unwrap().unwrap().objects.unwrap()[0].class_id, 8);
+
+    shut_down(&runtime);
+    let late = ask(10).join().unwrap();
+    assert!(matches!(late, Err(BatchError::CoordinatorShutdown { .. })), "{late:?}");
+}
+
+#[test]
+fn a_point_that_can_not_start_says_why() {
+    fn check(factory: ProcessorFactory, config: BatchConfig, expected: &str) {
+        let runtime = runtime();
+        assert_eq!(runtime.create_batch("detector", factory, config).unwrap_err().to_string(), expected);
+        shut_down(&runtime);
+    }
+    let refuses = || -> ProcessorFactory { Arc::new(|| Err(StageError::config("model x.onnx: no such file"))) };
+    check(refuses(), BatchConfig::default(), "batch point detector: model x.onnx: no such file");
+    check(
+        refuses(),
+        BatchConfig { max_batch_size: 0, ..BatchConfig::default() },
+        "batch point detector: max_batch_size is 0: it must be at least 1",
+    );
+    check(Arc::new(|| panic!("no luck")), BatchConfig::default(), "batch point detector: panic in start: no luck");
+    let (gate, visitor) = gate();
+    check(
+        Arc::new(move || {
+            visitor.pass();
+            Err(StageError::fatal("too late"))
+        }),
+        BatchConfig { startup_timeout: Duration::from_millis(1), ..BatchConfig::default() },
+        "batch point detector: instance 0 did not start within 1ms",
+    );
+    drop(gate);
+
+    let runtime = runtime();
+    batch(&runtime, number_processor(), BatchConfig::default());
+    let again = runtime.create_batch("detector", number_processor(), BatchConfig::default());
+    assert!(matches!(again, Err(BatchStartError::Refused { .. })), "{again:?}");
+    shut_down(&runtime);
+}
+
+#[test]
+fn the_processors_own_limit_bounds_the_batches() {
+    use nv_perception::{BatchCapabilities, BatchProcessor};
+    struct AtMostThree;
+    impl BatchProcessor for AtMostThree {
+        fn capabilities(&self) -> BatchCapabilities {
+            BatchCapabilities { max_batch: Some(3), ..BatchCapabilities::default() }
+        }
+
+        fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError> {
+            assert!(batch.len() <= 3);
+            batch.iter_mut().for_each(|e| e.finish(Ok(StageOutput::default())));
+            Ok(())
+        }
+    }
+    let runtime = runtime();
+    let detector = batch(&runtime, Arc::new(|| Ok(Box::new(AtMostThree))), BatchConfig::default());
+    let feeds: Vec<_> =
+        (0..3).map(|i| feed(&runtime, &format!("file {i}"), scene_source(40), detect(&detector), |_| ()).0).collect();
+    for feed in &feeds {
+        check_end(feed, "end_of_stream");
+        check_frames(feed, 40, &[]);
+    }
+    assert!(detector.metrics().sizes[3..].iter().all(|n| *n == 0));
+    shut_down(&runtime);
+}
+
+#[test]
+fn a_pipeline_has_any_number_of_batch_points() {
+    let runtime = runtime();
+    let first = runtime.create_batch("first", number_processor(), BatchConfig::default()).unwrap();
+    let second = runtime
+        .create_batch("second", number_processor(), BatchConfig { instances: 2, ..BatchConfig::default() })
+        .unwrap();
+    let pipeline =
+        || FeedPipeline::builder().batch(&first).stage("tally", tally_stage()).batch(&second).build().unwrap();
+    let feeds: Vec<_> =
+        (0..3).map(|i| feed(&runtime, &format!("file {i}"), scene_source(60), pipeline(), |_| ())).collect();
+    for (feed, outputs) in &feeds {
+        check_end(feed, "end_of_stream");
+        check_frames(feed, 60, &[]);
+        for (i, output) in outputs.try_iter().enumerate() {
+            let objects: Vec<_> =
+                output.perception.objects().iter().map(|o| (o.id.0, o.source.to_string(), o.class_id)).collect();
+            assert_eq!(objects, [(0, "first".into(), i as u32), (1, "second".into(), i as u32)]);
+        }
+    }
+    shut_down(&runtime);
+}
+
+#[test]
+fn steps_that_do_not_fit_together_are_refused() {
+    let runtime = runtime();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let error = FeedPipeline::builder().stage("tally", tally_stage()).batch(&detector).build().unwrap_err();
+    assert!(matches!(error, PipelineError::Graph(_)));
+    assert_eq!(
+        error.to_string(),
+        r#"step "tally" needs objects, which step "detector" makes only after it: put "detector" before "tally""#
+    );
+    let factory: nv_runtime::StageFactory = Arc::new(|| Err(StageError::config("bins must be at least 1")));
+    let error = FeedPipeline::builder().stage("colour", factory).build().unwrap_err();
+    assert_eq!(error.to_string(), r#"step "colour": bins must be at least 1"#);
+    shut_down(&runtime);
+}
