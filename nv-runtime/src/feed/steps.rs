@@ -25,6 +25,33 @@ pub(crate) struct StageStep {
     factory: StageFactory,
     stream: StreamContext,
     cuts: u32,
+    tracks: TrackNumbers,
+}
+
+/// Keeps the numbers of a feed's tracks from being used again by a tracker that was built anew, which counts from its start.
+#[derive(Debug, Default)]
+struct TrackNumbers {
+    /// Added to each number of the stage's.
+    base: u64,
+    /// The first number that no track has had.
+    next: u64,
+}
+
+impl TrackNumbers {
+    /// The stage was built anew.
+    fn restart(&mut self) {
+        self.base = self.next;
+    }
+
+    fn apply(&mut self, output: &mut StageOutput) {
+        let Some(tracks) = &mut output.tracks else { return };
+        // What the stage says of tracks in its signals, it says of its own.
+        for id in tracks.iter_mut().map(|t| &mut t.id).chain(output.signals.iter_mut().filter_map(|s| s.track.as_mut()))
+        {
+            id.0 = id.0.saturating_add(self.base);
+            self.next = self.next.max(id.0.saturating_add(1));
+        }
+    }
 }
 
 /// The feed's lane at a batch point.
@@ -80,7 +107,7 @@ pub(crate) fn attach(pipeline: FeedPipeline, intake: &Arc<Intake>, live: bool) -
     let attach = |(index, PipelineStep { name, kind }): (usize, PipelineStep)| match kind {
         PipelineStepKind::Stage { stage, factory } => {
             let stream = StreamContext::new(feed.clone(), name.clone(), 0);
-            Step::Stage(StageStep { name, stage, factory, stream, cuts: 0 })
+            Step::Stage(StageStep { name, stage, factory, stream, cuts: 0, tracks: TrackNumbers::default() })
         }
         PipelineStepKind::Batch(handle) => {
             let point = handle.point().clone();
@@ -124,14 +151,19 @@ impl StageStep {
             }
         }
         let started = clock.now();
-        let result = guard("process", || self.stage.process(&StageInput::new(&self.stream, frame, perception)));
-        (result, clock.now().since(started))
+        let mut result = guard("process", || self.stage.process(&StageInput::new(&self.stream, frame, perception)));
+        let took = clock.now().since(started);
+        if let Ok(output) = &mut result {
+            self.tracks.apply(output);
+        }
+        (result, took)
     }
 
     /// Builds the stage anew after a panic.
     pub(crate) fn rebuild(&mut self) -> Result<(), StageError> {
         let stage = guard("build", || (self.factory)())?;
         let broken = std::mem::replace(&mut self.stage, stage);
+        self.tracks.restart();
         let dropped = guard("drop", || {
             drop(broken);
             Ok(())

@@ -155,6 +155,38 @@ fn a_stage_that_fails_or_panics_costs_that_frame_and_comes_back_new() {
 }
 
 #[test]
+fn a_tracker_that_was_built_anew_uses_no_number_again() {
+    use nv_perception::{Signal, Track, TrackId, TrackState};
+    let mut next = 0;
+    let tracker = stage(move |input| {
+        assert!(input.frame().seq() != 2, "stumbled");
+        next += 1;
+        let track = Track {
+            id: TrackId(next),
+            state: TrackState::Confirmed,
+            object: None,
+            class_id: 0,
+            class: None,
+            score: 1.0,
+            bbox: nv_core::BBox::default(),
+            age: Duration::ZERO,
+        };
+        let signal = Signal { track: Some(track.id), ..Signal::new("born", true) };
+        Ok(StageOutput { tracks: Some(vec![track]), signals: vec![signal], ..StageOutput::default() })
+    });
+    let runtime = runtime();
+    let pipeline = FeedPipeline::builder().stage("track", tracker).build().unwrap();
+    let (feed, outputs) = feed(&runtime, "file", scene_source(5), pipeline, |_| ());
+    check_end(&feed, "end_of_stream");
+    let ids: Vec<_> = outputs
+        .try_iter()
+        .map(|o| (o.perception.tracks()[0].id.0, o.perception.signals()[0].track.map(|t| t.0)))
+        .collect();
+    assert_eq!(ids, [1, 2, 4, 5].map(|id| (id, Some(id))));
+    shut_down(&runtime);
+}
+
+#[test]
 fn a_stage_that_can_not_be_built_anew_ends_its_feed_alone() {
     let runtime = runtime();
     let built = Arc::new(AtomicBool::new(false));
