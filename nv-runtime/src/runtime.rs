@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub struct Runtime {
 #[derive(Default)]
 struct Rooms {
     closed: bool,
+    /// Names of batch points, also of those that are being started.
+    batch_names: HashSet<Name>,
     batches: Vec<BatchRoom>,
     feeds: HashMap<Name, FeedRoom>,
 }
@@ -122,15 +124,44 @@ impl Runtime {
         let name = name.into();
         config.validate().map_err(|error| BatchStartError::Config { batch: name.clone(), error })?;
         let refused = |reason| BatchStartError::Refused { batch: name.clone(), reason };
+        {
+            let mut rooms = self.rooms.lock();
+            if rooms.closed {
+                return Err(refused("the runtime has been shut down"));
+            }
+            if !rooms.batch_names.insert(name.clone()) {
+                return Err(refused("there is a batch point of this name already"));
+            }
+        }
+        // Not under the lock: loading a model may take long.
+        let started = self.start_batch(&name, &factory, config);
         let mut rooms = self.rooms.lock();
-        if rooms.closed {
-            return Err(refused("the runtime has been shut down"));
+        match started {
+            Ok(room) if !rooms.closed => {
+                let handle = room.handle.clone();
+                rooms.batches.push(room);
+                Ok(handle)
+            }
+            Ok(room) => {
+                drop(rooms);
+                room.handle.point().stop();
+                Worker::join_all(room.instances, self.clock.now() + GRACE, &self.clock);
+                Err(refused("the runtime has been shut down"))
+            }
+            Err(error) => {
+                rooms.batch_names.remove(&name);
+                Err(error)
+            }
         }
-        if rooms.batches.iter().any(|b| *b.handle.processor_id() == name) {
-            return Err(refused("there is a batch point of this name already"));
-        }
-        // The first instance says what the processor allows, which the point must know before it takes entries.
-        let limit = MonoTime::ZERO + config.startup_timeout + self.clock.now().since(MonoTime::ZERO);
+    }
+
+    fn start_batch(
+        &self,
+        name: &Name,
+        factory: &ProcessorFactory,
+        config: BatchConfig,
+    ) -> Result<BatchRoom, BatchStartError> {
+        let limit = self.clock.now() + config.startup_timeout;
         let point = Arc::new(Point::new(name.clone(), config, self.clock.clone(), self.health.clone()));
         let (started, reports) = bounded(point.config.instances);
         let mut instances = Vec::new();
@@ -144,7 +175,7 @@ impl Runtime {
                     point.stop();
                     Worker::join_all(instances, self.clock.now() + Duration::from_secs(5), &self.clock);
                     let error = nv_perception::StageError::fatal(format!("no thread: {error}"));
-                    return Err(BatchStartError::Processor { batch: name, error });
+                    return Err(BatchStartError::Processor { batch: name.clone(), error });
                 }
             }
         }
@@ -170,9 +201,7 @@ impl Runtime {
             Worker::join_all(instances, self.clock.now() + Duration::from_secs(1), &self.clock);
             return Err(error);
         }
-        let handle = BatchHandle::new(point);
-        rooms.batches.push(BatchRoom { handle: handle.clone(), instances });
-        Ok(handle)
+        Ok(BatchRoom { handle: BatchHandle::new(point), instances })
     }
 
     /// Starts a feed. Its source is opened on the feed's own thread: a source that can't be opened is the feed's end, not an

@@ -39,6 +39,7 @@ pub(super) struct State {
     pub(super) wait: Times,
     pub(super) process: Times,
     pub(super) busy: Duration,
+    /// When the instances were ready.
     since: MonoTime,
     next_batch: u64,
 }
@@ -269,6 +270,7 @@ impl Point {
             state.former.limit_batch(most);
         }
         state.capabilities = Some(capabilities);
+        state.since = self.clock.now();
     }
 
     // --- The owner's side.
