@@ -44,6 +44,16 @@ impl OnnxBuilder {
         self
     }
 
+    /// Adds a `float` output of which the file says no shape.
+    pub fn output_of_any_shape(mut self, name: &str) -> Self {
+        let mut value = value(name, onnx::DataType::FLOAT, &[]);
+        if let Some(tensor) = value.r#type.as_mut().and_then(|t| t.tensor_type.as_mut()) {
+            tensor.shape = None;
+        }
+        self.graph.output.push(value);
+        self
+    }
+
     /// Adds a `float` tensor with its values: a weight.
     pub fn initializer(mut self, name: &str, shape: &[i64], data: &[f32]) -> Self {
         self.graph.initializer.push(onnx::TensorProto {

@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
 use nv_infer::Device;
-use nv_perception::StageError;
-use serde::Deserialize;
+use nv_plugin_sdk::StageError;
+use nv_plugin_sdk::serde::Deserialize;
 
 use crate::labels::Labels;
 use crate::settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
@@ -12,7 +12,7 @@ use crate::settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
 /// Only `model` must be given. Everything that has to do with the model itself has a default that depends on the model: see
 /// [`ModelSettings`] for who else may say it. What was chosen, and who said so, is logged.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(crate = "nv_plugin_sdk::serde", deny_unknown_fields)]
 pub struct DetectConfig {
     /// The ONNX file, relative to the config file.
     pub model: PathBuf,
@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn the_schema_and_the_type_have_the_same_keys() {
-        let schema: serde_json::Value = serde_json::from_str(include_str!("detect.schema.json")).unwrap();
+        let schema: nv_plugin_sdk::serde_json::Value =
+            nv_plugin_sdk::serde_json::from_str(include_str!("detect.schema.json")).unwrap();
         let keys = schema["properties"].as_object().unwrap();
         let error = parse("model = 'm'\nno_such_key = 1").unwrap_err();
         for key in keys.keys() {

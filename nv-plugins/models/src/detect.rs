@@ -1,8 +1,7 @@
-use nv_core::{Name, Size, Tensor};
 use nv_infer::Session;
-use nv_perception::{
-    BatchCapabilities, BatchEntry, BatchProcessor, BuildContext, Capabilities, DataKind, FromConfig, Object, ObjectId,
-    ObjectTables, StageError, StageErrorKind, StageOutput,
+use nv_plugin_sdk::{
+    BatchCapabilities, BatchEntry, BatchProcessor, BuildContext, Capabilities, DataKind, FromConfig, Name, Object,
+    ObjectId, ObjectTables, Size, StageError, StageErrorKind, StageOutput, Tensor,
 };
 
 use crate::DetectConfig;
@@ -45,12 +44,8 @@ impl FromConfig for Detect {
     fn from_config(config: DetectConfig, context: &BuildContext) -> Result<Self, StageError> {
         let plan = Plan::new(&config, context)?;
         let session = Session::new(&plan.model, &plan.session).map_err(infer_error)?;
-        let head = (plan.family.bind)(session.outputs(), plan.input.size).ok_or_else(|| {
-            StageError::new(
-                StageErrorKind::Resource,
-                format!("model {}: its outputs don't fit {}", plan.model.path().display(), plan.family.name),
-            )
-        })?;
+        let head =
+            (plan.family.bind)(session.outputs(), plan.input.size).ok_or_else(|| plan.other_task(session.outputs()))?;
         Ok(Self {
             session,
             family: plan.family,

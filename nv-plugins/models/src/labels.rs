@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use nv_core::Name;
-use nv_perception::{StageError, StageErrorKind};
-use serde::Deserialize;
+use nv_plugin_sdk::serde::Deserialize;
+use nv_plugin_sdk::{Name, StageError, StageErrorKind};
 
 /// Names of a model's classes, in the order of its numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "expected \"coco\", the path of a text file, or a list of names")]
+#[serde(
+    crate = "nv_plugin_sdk::serde",
+    untagged,
+    expecting = "expected \"coco\", the path of a text file, or a list of names"
+)]
 pub enum Labels {
     /// `"coco"`: the 80 classes of COCO; anything else: the path of a text file with one name on each line.
     Named(String),
@@ -101,9 +104,9 @@ pub(crate) fn wanted(classes: &[String], labels: Option<&[Name]>) -> Result<Opti
         if !known {
             let near = labels
                 .iter()
-                .map(|label| (strsim::jaro_winkler(label, class), label))
-                .filter(|(likeness, _)| *likeness > 0.75)
-                .max_by(|a, b| a.0.total_cmp(&b.0));
+                .map(|label| (strsim::damerau_levenshtein(label, class), label))
+                .filter(|(edits, label)| *edits <= 1 + label.len() / 4)
+                .min_by_key(|(edits, _)| *edits);
             let hint = match near {
                 Some((_, label)) => format!("did you mean {:?}?", label.as_str()),
                 None if labels.len() <= 20 => format!("there are {}", labels.join(", ")),

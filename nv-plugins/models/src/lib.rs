@@ -4,13 +4,16 @@
 //! is its config. It knows the families YOLOX, FastestDet, UltraFace, YuNet and CenterFace by the shapes of their outputs,
 //! with the pre-processing that their authors publish.
 //!
+//! A host loads the crate's `.so`; a program that links it uses the types, or [`plugin`].
+//!
 //! ```
 //! use std::sync::Arc;
 //!
-//! use nv_core::{FrameHeader, FramePool, PixelFormat, Size};
 //! use nv_infer::testing::constant_model;
 //! use nv_models::{Detect, DetectConfig};
-//! use nv_perception::{BatchEntry, BatchProcessor, BuildContext, FromConfig, Perception};
+//! use nv_plugin_sdk::{
+//!     BatchEntry, BatchProcessor, BuildContext, FrameHeader, FramePool, FromConfig, Perception, PixelFormat, Size,
+//! };
 //!
 //! // Usually a file that somebody trained. This one answers every picture with one person, 8×8 pixels at the top left.
 //! let folder = std::env::temp_dir().join(format!("nv-models-{}", std::process::id()));
@@ -46,3 +49,5 @@ pub use config::DetectConfig;
 pub use detect::Detect;
 pub use labels::Labels;
 pub use settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
+
+nv_plugin_sdk::export_plugin! { batch: [Detect] }

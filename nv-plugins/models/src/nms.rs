@@ -32,7 +32,7 @@ pub(crate) fn suppress(found: &mut Candidates, iou: f32, limit: usize) {
 
 #[cfg(test)]
 mod tests {
-    use nv_core::BBox;
+    use nv_plugin_sdk::BBox;
     use proptest::prelude::*;
 
     use super::*;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use nv_core::{Name, Size};
 use nv_infer::{Dim, ElementType, InferError, InferErrorKind, Model, SessionOptions, TensorInfo};
-use nv_perception::{BuildContext, StageError, StageErrorKind};
+use nv_plugin_sdk::{BuildContext, Name, Size, StageError, StageErrorKind};
 
 use crate::DetectConfig;
 use crate::families::{self, FAMILIES, Family};
@@ -41,7 +40,7 @@ impl Plan {
         let (size, resize) = choose_size(&model, family, declared, &layers)?;
         let head = (family.bind)(model.outputs(), declared)
             .or_else(|| (family.bind)(model.outputs(), input.size))
-            .ok_or_else(|| other_task(&model, family))?;
+            .ok_or_else(|| not_the_family(&model, family, model.outputs(), declared))?;
         let (labels, labels_from) = choose_labels(&model, head.classes(), &layers)?;
         let wanted = labels::wanted(&config.classes, labels.as_deref())?;
         let channels = choose_channels(&layers)?;
@@ -58,7 +57,7 @@ impl Plan {
         }
 
         let from = |pick: Option<Origin>| pick.map_or_else(|| "nobody".to_owned(), |origin| origin.to_string());
-        tracing::info!(
+        nv_plugin_sdk::tracing::info!(
             model = %model.path().display(),
             family = family.name,
             family_from,
@@ -89,6 +88,26 @@ impl Plan {
             nms_iou,
         })
     }
+}
+
+impl Plan {
+    /// That a model with these outputs is not of the family.
+    pub(crate) fn other_task(&self, outputs: &[TensorInfo]) -> StageError {
+        not_the_family(&self.model, self.family, outputs, self.input.size)
+    }
+}
+
+fn not_the_family(model: &Model, family: &Family, outputs: &[TensorInfo], input: Option<Size>) -> StageError {
+    let input = input.map(|s| format!(" for an input of {}×{}", s.width, s.height)).unwrap_or_default();
+    resource(
+        model,
+        format!(
+            "its outputs ({}) are not those of {}{input}, which has {}",
+            list(outputs),
+            family.name,
+            family.outputs
+        ),
+    )
 }
 
 /// The same error as a step's.
@@ -179,18 +198,6 @@ fn unknown_task(model: &Model) -> StageError {
              another shape, say so with the key family; if it has another task (a classifier, say), detect can't use it",
             list(model.outputs()),
             known.join("; ")
-        ),
-    )
-}
-
-fn other_task(model: &Model, family: &Family) -> StageError {
-    resource(
-        model,
-        format!(
-            "its outputs ({}) are not those of {}, which has {}",
-            list(model.outputs()),
-            family.name,
-            family.outputs
         ),
     )
 }

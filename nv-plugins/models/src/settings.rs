@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use nv_infer::Model;
-use nv_perception::{StageError, StageErrorKind};
-use serde::Deserialize;
+use nv_plugin_sdk::serde::Deserialize;
+use nv_plugin_sdk::{StageError, StageErrorKind};
 
 use crate::labels::{self, Labels};
 
 /// How a picture is brought to the size of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(crate = "nv_plugin_sdk::serde", rename_all = "snake_case")]
 pub enum ResizeMode {
     /// Aspect kept, at the top left, the rest padded.
     Letterbox,
@@ -27,7 +27,7 @@ pub enum ResizeMode {
 
 /// Which colour comes first in a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(crate = "nv_plugin_sdk::serde", rename_all = "snake_case")]
 pub enum ColorOrder {
     /// Red, green, blue.
     Rgb,
@@ -37,7 +37,7 @@ pub enum ColorOrder {
 
 /// A number for every colour channel, or one for all.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(untagged, expecting = "expected a number or a list of three numbers")]
+#[serde(crate = "nv_plugin_sdk::serde", untagged, expecting = "expected a number or a list of three numbers")]
 pub enum PerChannel {
     /// The same for all.
     One(f32),
@@ -58,7 +58,7 @@ impl PerChannel {
 /// or in the ONNX file's own metadata under keys that begin with `nv.`; what nobody says is what the family's authors
 /// publish. The first that says something counts, in that order.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(crate = "nv_plugin_sdk::serde", deny_unknown_fields, default)]
 pub struct ModelSettings {
     /// The family, by name. Default: by the shapes of the outputs.
     pub family: Option<String>,
@@ -178,7 +178,7 @@ fn metadata(model: &Model) -> Result<ModelSettings, StageError> {
     for (key, text) in model.metadata() {
         let Some(key) = key.strip_prefix("nv.") else { continue };
         if !KEYS.contains(&key) {
-            tracing::warn!(model = %model.path().display(), "metadata key nv.{key} is not known and has no effect");
+            nv_plugin_sdk::tracing::warn!(model = %model.path().display(), "metadata key nv.{key} is not known and has no effect");
             continue;
         }
         // A TOML value, or a bare word.

@@ -2,9 +2,8 @@
 //! authors' code does it (<https://github.com/Star-Clouds/CenterFace>): a heat map, sizes, offsets and landmarks at a
 //! quarter of the input's size.
 
-use nv_core::{BBox, Point, Size, Tensor};
 use nv_infer::TensorInfo;
-use nv_perception::Keypoint;
+use nv_plugin_sdk::{BBox, Keypoint, Point, Size, Tensor};
 
 use super::{Candidates, Family, Head, entry_of, fits, last_dims, published};
 use crate::settings::{ColorOrder, ModelSettings, ResizeMode};

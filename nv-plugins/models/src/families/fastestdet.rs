@@ -1,7 +1,7 @@
 //! FastestDet (dog-qiuqiu, <https://github.com/dog-qiuqiu/FastestDet>): one grid of stride 16, values by channel.
 
-use nv_core::{BBox, Point, Size, Tensor};
 use nv_infer::TensorInfo;
+use nv_plugin_sdk::{BBox, Point, Size, Tensor};
 
 use super::{Candidates, Family, Head, best, entry_of, fits, last_dims, published};
 use crate::labels::COCO;

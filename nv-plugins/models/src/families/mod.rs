@@ -7,9 +7,8 @@ mod ultraface;
 mod yolox;
 mod yunet;
 
-use nv_core::{BBox, Size, Tensor};
 use nv_infer::{Dim, TensorInfo};
-use nv_perception::Keypoint;
+use nv_plugin_sdk::{BBox, Keypoint, Size, Tensor};
 
 use crate::settings::{ModelSettings, ResizeMode};
 

@@ -1,7 +1,7 @@
 //! UltraFace (Linzaer, "Ultra-Light-Fast-Generic-Face-Detector-1MB"): box decoding is inside the graph.
 
-use nv_core::{BBox, Size, Tensor};
 use nv_infer::TensorInfo;
+use nv_plugin_sdk::{BBox, Size, Tensor};
 
 use super::{Candidates, Family, Head, cell_count, entry_of, fits, last_dims, published};
 use crate::settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};

@@ -1,8 +1,8 @@
 //! YOLOX (Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021"), exported without decoding in the graph, as the authors'
 //! `export_onnx.py` does by default.
 
-use nv_core::{BBox, Point, Size, Tensor};
 use nv_infer::TensorInfo;
+use nv_plugin_sdk::{BBox, Point, Size, Tensor};
 
 use super::{Candidates, Family, Head, best, cell_count, entry_of, fits, grid_cells, last_dims, published};
 use crate::labels::COCO;

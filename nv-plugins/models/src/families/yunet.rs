@@ -1,9 +1,8 @@
 //! YuNet (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector"), as `libfacedetection.train` exports it: four
 //! outputs (class, objectness, box, landmarks) at each of three strides.
 
-use nv_core::{BBox, Point, Size, Tensor};
 use nv_infer::TensorInfo;
-use nv_perception::Keypoint;
+use nv_plugin_sdk::{BBox, Keypoint, Point, Size, Tensor};
 
 use super::{Candidates, Family, Head, cell_count, entry_of, fits, grid_cells, last_dims, published};
 use crate::settings::{ColorOrder, ModelSettings, ResizeMode};

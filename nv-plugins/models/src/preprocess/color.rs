@@ -2,7 +2,7 @@
 //! as they are stored, as [`between`](super::resize::between) gives them, and are rounded to 8 bits as in a stored
 //! picture: their low bits are cut, not rounded, which would tint every grey.
 
-use nv_core::{ColorInfo, ColorMatrix, ColorRange};
+use nv_plugin_sdk::{ColorInfo, ColorMatrix, ColorRange};
 
 /// How the value of one colour channel becomes the network's: `value · mul + add`.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,8 +5,7 @@ mod color;
 mod placement;
 mod resize;
 
-use nv_core::{BBox, Frame, PixelFormat, PlaneView, Size};
-use nv_perception::StageError;
+use nv_plugin_sdk::{BBox, Frame, PixelFormat, PlaneView, Size, StageError};
 
 pub(crate) use color::Affine;
 use color::{YuvToRgb, plain_row};
@@ -73,7 +72,7 @@ impl Preprocessor {
         before: Option<&Placement>,
         input: &mut [f32],
     ) -> Result<(), StageError> {
-        let view = frame.host().map_err(|e| StageError::input(format!("can't read frame: {e}")).with_source(e))?;
+        let view = frame.host().map_err(|e| StageError::input(e.to_string()).with_source(e))?;
         let plane_len = at.input.width as usize * at.input.height as usize;
         debug_assert_eq!(input.len(), 3 * plane_len);
         if !before.is_some_and(|before| before.covers_like(at)) {

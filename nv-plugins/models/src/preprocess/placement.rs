@@ -1,6 +1,6 @@
 //! Where a picture goes in a network's input, and how points come back.
 
-use nv_core::{BBox, Point, Size};
+use nv_plugin_sdk::{BBox, Point, Size};
 
 /// How a picture is brought to the size of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-use nv_core::{ColorInfo, ColorRange, FrameHeader, FramePool};
+use nv_plugin_sdk::{ColorInfo, ColorRange, FrameHeader, FramePool};
 
 use super::*;
 

