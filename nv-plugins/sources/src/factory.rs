@@ -135,3 +135,76 @@ fn unknown_scheme(spec: &SourceSpec, scheme: &str) -> SourceError {
         _ => error.with_remedy("if it is a file with a colon in its name, write ./NAME"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use nv_core::ManualClock;
+    use nv_perception::SourceItem;
+
+    use crate::testing::{Clip, ClipConfig};
+
+    #[test]
+    fn unknown_schemes_are_refused_without_credentials() {
+        fn check(url: &str, expected: &str) {
+            let error = EmbeddedSources::default().open(&SourceSpec::new(url), &CancelToken::new()).err().unwrap();
+            assert_eq!((error.kind(), error.to_string().as_str()), (SourceErrorKind::Unsupported, expected));
+        }
+        check(
+            "rtsp://joe:s3cret@10.0.0.7/stream1",
+            "rtsp://***@10.0.0.7/stream1: no built-in source opens rtsp: URLs; there are file: (or a plain path) and \
+             synthetic:; cameras and network streams need the GStreamer source plugin",
+        );
+        check(
+            "take:2.mp4",
+            "take:2.mp4: no built-in source opens take: URLs; there are file: (or a plain path) and synthetic:; if it is a \
+             file with a colon in its name, write ./NAME",
+        );
+    }
+
+    #[test]
+    fn a_video_takes_no_options() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("clip.mp4"), Clip::encode(&ClipConfig::default()).to_mp4().to_bytes())
+            .unwrap();
+        let mut spec = SourceSpec { base_dir: folder.path().into(), ..SourceSpec::new("clip.mp4") };
+        spec.options.insert("fps".into(), "25".into());
+        let error = EmbeddedSources::default().open(&spec, &CancelToken::new()).err().unwrap();
+        assert_eq!(error.to_string(), "clip.mp4: unknown option \"fps\": it takes none");
+    }
+
+    #[test]
+    fn a_live_file_keeps_its_own_time() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("clip.mp4"), Clip::encode(&ClipConfig::default()).to_mp4().to_bytes())
+            .unwrap();
+        let clock = Arc::new(ManualClock::new());
+        let spec = SourceSpec { base_dir: folder.path().into(), live: true, ..SourceSpec::new("clip.mp4") };
+        let mut source = EmbeddedSources::new(clock.clone()).open(&spec, &CancelToken::new()).unwrap();
+        assert!(source.info().live);
+        for due in [1, 2, 0, 3] {
+            for _ in 0..due {
+                assert!(matches!(source.next(Duration::ZERO), Ok(SourceItem::Frame(_))));
+            }
+            assert!(matches!(source.next(Duration::ZERO), Ok(SourceItem::TimedOut)));
+            // 40 ms from frame to frame.
+            clock.advance(Duration::from_millis(if due == 1 {
+                80
+            } else if due == 2 {
+                39
+            } else {
+                81
+            }));
+        }
+    }
+
+    #[test]
+    fn a_cancelled_session_says_so() {
+        let cancel = CancelToken::new();
+        let mut source = EmbeddedSources::default().open(&SourceSpec::new("synthetic:"), &cancel).unwrap();
+        cancel.cancel();
+        assert_eq!(source.next(Duration::ZERO).unwrap_err().kind(), SourceErrorKind::Cancelled);
+    }
+}

@@ -61,6 +61,8 @@ mod location;
 mod mp4;
 mod options;
 mod pacing;
+#[cfg(test)]
+mod real_clips;
 mod synthetic;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
