@@ -182,3 +182,52 @@ fn centerface_finds_what_its_authors_code_finds() {
         }
     }
 }
+
+/// The same picture as cameras send it: BT.601, limited range, chroma at half resolution.
+fn as_video(rgb: &Frame, format: PixelFormat) -> Frame {
+    let size = rgb.size();
+    let (width, height) = (size.width as usize, size.height as usize);
+    let pixels = rgb.host().unwrap().plane(0);
+    let yuv = |x: usize, y: usize| {
+        let p = &pixels.row(y.min(height - 1), width * 3)[x.min(width - 1) * 3..][..3];
+        let [r, g, b] = [p[0], p[1], p[2]].map(|v| f32::from(v) / 255.0);
+        [
+            16.0 + 65.481 * r + 128.553 * g + 24.966 * b,
+            128.0 - 37.797 * r - 74.203 * g + 112.0 * b,
+            128.0 + 112.0 * r - 93.786 * g - 18.214 * b,
+        ]
+    };
+    let mut buffer = FramePool::new(0).take(FrameHeader::new(size, format)).unwrap();
+    for (i, luma) in buffer.plane_mut(0).iter_mut().enumerate() {
+        *luma = yuv(i % width, i / width)[0].round() as u8;
+    }
+    for c in 0..2 {
+        let (plane, step, offset) = if format == PixelFormat::Nv12 { (1, 2, c) } else { (1 + c, 1, 0) };
+        let columns = width.div_ceil(2);
+        for (i, chroma) in buffer.plane_mut(plane).iter_mut().skip(offset).step_by(step).enumerate() {
+            let (x, y) = (i % columns * 2, i / columns * 2);
+            let four = [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)].map(|(x, y)| yuv(x, y)[1 + c]);
+            *chroma = (four.iter().sum::<f32>() / 4.0).round() as u8;
+        }
+    }
+    buffer.freeze()
+}
+
+#[test]
+fn video_is_seen_as_the_picture_is() {
+    let Some(assets) = assets("video_is_seen_as_the_picture_is") else { return };
+    let mut detect = detector(&assets, "yolox_nano_coco_416");
+    for name in ["dog.jpg", "person_frame300.png", "chelsea.png"] {
+        let rgb = picture(&assets.join("images").join(name));
+        let frames = [rgb.clone(), as_video(&rgb, PixelFormat::I420), as_video(&rgb, PixelFormat::Nv12)];
+        let found = run(&mut detect, &frames);
+        assert_eq!(found[1], found[2], "the same samples in another order");
+        let sure = |i: usize| found[i].objects.as_ref().unwrap().iter().filter(|o| o.score > 0.35);
+        assert!(sure(0).count() > 0, "{name}");
+        for a in sure(0) {
+            let alike =
+                |b: &Object| a.class_id == b.class_id && (a.score - b.score).abs() < 0.05 && a.bbox.iou(&b.bbox) > 0.93;
+            assert!(found[1].objects.as_ref().unwrap().iter().any(alike), "{name}: {a:?} in {:?}", found[1].objects);
+        }
+    }
+}
