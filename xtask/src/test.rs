@@ -120,7 +120,7 @@ impl Phase {
                 process::run(&mut cargo(&["nextest", "run", "--workspace"]))?;
                 if deep {
                     let mut cases = cargo(&["nextest", "run", "--workspace"]);
-                    process::run(cases.env("PROPTEST_CASES", DEEP_CASES))?;
+                    process::run(cases.env("PROPTEST_CASES", DEEP_CASES).env("NV_TEST_DEEP", "1"))?;
                     process::run(&mut cargo(&["nextest", "run", "--workspace", "--stress-count", DEEP_REPEATS]))?;
                 }
                 Ok(())

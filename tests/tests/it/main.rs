@@ -1,3 +1,5 @@
 //! Behaviour across crates.
 
+mod job;
 mod runtime;
+mod support;
