@@ -96,7 +96,7 @@ fn pictures_of(spec: &SourceSpec, folder: &Path) -> Result<Vec<PathBuf>, SourceE
     Ok(paths)
 }
 
-fn pictures_matching(spec: &SourceSpec, pattern: &Path) -> Result<Vec<PathBuf>, SourceError> {
+fn pictures_matching(spec: &SourceSpec, pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
     let paths = image::matching(pattern).map_err(|e| SourceError::new(SourceErrorKind::Config, &spec.url, e))?;
     if paths.is_empty() {
         return Err(SourceError::new(

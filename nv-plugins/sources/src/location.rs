@@ -14,8 +14,8 @@ pub(crate) enum Location {
         head: Vec<u8>,
     },
     Folder(PathBuf),
-    /// A path with wildcards that exists under no such name.
-    Pattern(PathBuf),
+    /// A path with wildcards that exists under no such name, as a pattern for [`glob`].
+    Pattern(String),
 }
 
 /// Enough to tell every kind of file that [`crate::mp4::sniff`] knows.
@@ -30,16 +30,16 @@ impl Location {
             return Err(error(SourceErrorKind::Config, "it names no file")
                 .with_remedy("give the path of a video, picture or folder"));
         }
+        let pattern = paths.iter().find_map(|path| as_pattern(path, &spec.base_dir));
         let paths: Vec<PathBuf> = paths.into_iter().map(|path| spec.base_dir.join(path)).collect();
         let found = paths.iter().find_map(|path| match fs::metadata(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             result => Some((path, result)),
         });
-        let Some((path, metadata)) = found else {
-            if let Some(pattern) = paths.iter().find(|path| has_wildcards(path)) {
-                return Ok(Self::Pattern(pattern.clone()));
-            }
-            return Err(not_found(spec, &paths[0]));
+        let (path, metadata) = match (found, pattern) {
+            (Some(found), _) => found,
+            (None, Some(pattern)) => return Ok(Self::Pattern(pattern)),
+            (None, None) => return Err(not_found(spec, &paths[0])),
         };
         let metadata = metadata.map_err(|e| io_error(&spec.url, e))?;
         if metadata.is_dir() {
@@ -84,8 +84,13 @@ fn not_found(spec: &SourceSpec, path: &Path) -> SourceError {
     }
 }
 
-fn has_wildcards(path: &Path) -> bool {
-    path.to_str().is_some_and(|path| path.contains(['*', '?', '[']))
+/// A path with wildcards as a pattern, in which those of `base` stand for themselves.
+fn as_pattern(path: &Path, base: &Path) -> Option<String> {
+    let text = path.to_str().filter(|path| path.contains(['*', '?', '[']))?;
+    if path.is_absolute() || base.as_os_str().is_empty() {
+        return Some(text.to_owned());
+    }
+    Some(format!("{}/{text}", glob::Pattern::escape(base.to_str()?)))
 }
 
 /// The paths that a URL may mean, best first: a `file:` URL with its percent codes decoded, then as it is written.
@@ -195,7 +200,8 @@ mod tests {
         let find =
             |url: &str| Location::find(&SourceSpec { base_dir: folder.path().into(), ..SourceSpec::new(url) }).unwrap();
         assert!(matches!(find("take[2].mp4"), Location::File { head, .. } if head == b"x"));
-        assert!(matches!(find("take*.mp4"), Location::Pattern(_)));
+        let Location::Pattern(pattern) = find("take*.mp4") else { panic!("a pattern") };
+        assert_eq!(glob::glob(&pattern).unwrap().count(), 1, "{pattern}");
         assert!(matches!(find("."), Location::Folder(_)));
     }
 }

@@ -66,7 +66,8 @@ const UNSUPPORTED_UNITS: u64 = 3;
 
 const CONVERT: &str =
     "the GStreamer source plugin decodes it, or convert it: ffmpeg -i INPUT -c:v libx264 -pix_fmt yuv420p OUTPUT.mp4";
-const RECOPY: &str = "copy or record it again; what was decoded before the damage is kept";
+const RECOPY: &str = "copy or record it again";
+const KEPT: &str = "all frames that could be decoded are kept; for the rest, copy or record it again";
 
 impl VideoSource {
     /// Opens `file` and decodes up to its first picture.
@@ -302,11 +303,12 @@ impl VideoSource {
                 DecodeError::Unsupported(_) if health.unsupported == failed => {
                     unsupported(&self.url, message, FourCc(*b"avc1"))
                 }
-                _ => damaged(&self.url, message),
+                _ => damaged(&self.url, message).with_remedy(KEPT),
             });
         }
+        let remedy = if health.decoded > 0 { KEPT } else { RECOPY };
         match &self.file.truncated {
-            Some(truncated) => Err(damaged(&self.url, format!("the file is cut off: {truncated}"))),
+            Some(truncated) => Err(damaged(&self.url, format!("the file is cut off: {truncated}")).with_remedy(remedy)),
             None if count == 0 => Err(damaged(&self.url, "its video track holds no pictures".into())),
             None if health.decoded == 0 => {
                 Err(damaged(&self.url, format!("its {count} access units hold no pictures")))

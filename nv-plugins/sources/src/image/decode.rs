@@ -197,6 +197,13 @@ pub(super) mod tests {
         let gray: Vec<u8> = (0..33 * 17).map(|i| (i / 4) as u8).collect();
         let (format, data) = decoded(&jpeg(33, 17, jpeg_encoder::ColorType::Luma, &gray)).unwrap();
         assert_eq!((format, data.len()), (PixelFormat::Gray8, gray.len()));
+        let cmyk: Vec<u8> = original.chunks_exact(3).flat_map(|p| [255 - p[0], 255 - p[1], 255 - p[2], 0]).collect();
+        for color in [jpeg_encoder::ColorType::Cmyk, jpeg_encoder::ColorType::CmykAsYcck] {
+            let (format, data) = decoded(&jpeg(33, 17, color, &cmyk)).unwrap();
+            assert_eq!((format, data.len()), (PixelFormat::Rgb8, original.len()));
+            let worst = original.iter().zip(&data).map(|(&a, &b)| a.abs_diff(b)).max();
+            assert!(worst < Some(16), "{color:?} {worst:?}");
+        }
     }
 
     #[test]

@@ -31,8 +31,8 @@ impl Default for ClipConfig {
 #[derive(Clone, Debug)]
 pub struct Clip {
     config: ClipConfig,
-    /// Sequence, then picture parameter set.
-    parameter_sets: [Vec<u8>; 2],
+    /// Sequence, then picture parameter set, as NAL units.
+    pub parameter_sets: [Vec<u8>; 2],
     /// In decoding order.
     pub units: Vec<AccessUnit>,
 }

@@ -132,6 +132,30 @@ fn a_picture_size_that_is_no_multiple_of_16_is_cropped() {
 }
 
 #[test]
+fn the_size_may_change_within_the_stream() {
+    let scene = SceneConfig { size: Size::new(128, 96), fps: 25, objects: 1, seed: 2 };
+    let larger = Clip::encode(&ClipConfig { scene, frames: 4, b_frames: 1, ..ClipConfig::default() });
+    let smaller = Clip::encode(&ClipConfig { frames: 3, ..ClipConfig::default() });
+    // Parameter sets come in-band, none in the container.
+    let mut writer = smaller.to_mp4();
+    writer.format = *b"avc3";
+    writer.config.1 = vec![1, 100, 0, 30, 0xff, 0xe0, 0];
+    writer.samples = Vec::new();
+    for clip in [&smaller, &larger] {
+        let sets =
+            clip.parameter_sets.iter().flat_map(|set| [&(set.len() as u32).to_be_bytes(), set.as_slice()].concat());
+        let mut samples = clip.to_mp4().samples;
+        samples[0].data.splice(0..0, sets);
+        writer.samples.extend(samples);
+    }
+    // The larger clip's composition runs a frame late, as its B-frames need.
+    let frames = [(0, 0), (1, 40), (2, 80), (0, 160), (1, 200), (2, 240), (3, 280)];
+    let expected = frames.map(|(n, ms)| (Some(n), ms, false)).to_vec();
+    let played = play(&writer.to_bytes());
+    assert_eq!(played, Played { frames: expected, events: vec![SourceEvent::FormatChanged], error: None });
+}
+
+#[test]
 fn pixels_are_those_of_the_scene() {
     let scene = nv_perception::testing::SyntheticScene::new(ClipConfig::default().scene).unwrap();
     let mut file = tempfile::tempfile().unwrap();
@@ -249,7 +273,7 @@ fn a_cut_file_gives_the_frames_before_the_cut() {
     for (i, sample) in PLAIN.to_mp4().samples.iter().enumerate() {
         end += sample.data.len();
         if i > 0 && i % 5 == 0 {
-            let text = format!("clip.mp4: the file is cut off: its data ends after {i} of 24 access units; {RECOPY}");
+            let text = format!("clip.mp4: the file is cut off: its data ends after {i} of 24 access units; {KEPT}");
             let error = Some((SourceErrorKind::Damaged, text));
             assert_eq!(play(&first[..end - 1]), Played { error, ..whole(i as u16) });
         }
@@ -258,7 +282,7 @@ fn a_cut_file_gives_the_frames_before_the_cut() {
     let fragmented = PLAIN.to_mp4().layout(Layout::Fragmented { samples: 6 }).to_bytes();
     let moofs: Vec<usize> = fragmented.windows(4).enumerate().filter(|(_, w)| *w == b"moof").map(|(i, _)| i).collect();
     let within_a_fragment = play(&fragmented[..moofs[2] + 40]);
-    let text = format!("clip.mp4: the file is cut off: it ends within a fragment; {RECOPY}");
+    let text = format!("clip.mp4: the file is cut off: it ends within a fragment; {KEPT}");
     assert_eq!(within_a_fragment, Played { error: Some((SourceErrorKind::Damaged, text)), ..whole(12) });
     let between_fragments = play(&fragmented[..moofs[2] - 4]);
     assert_eq!(between_fragments, whole(12), "then nothing tells that there was more");
@@ -289,7 +313,7 @@ fn frames_after_damage_are_suspect_until_the_next_key_frame() {
     let lost = 24 - numbers.len() as u64;
     let gaps: u64 = gaps.iter().map(|e| if let SourceEvent::Gap { count } = e { *count } else { 100 }).sum();
     assert_eq!(gaps + 1, lost);
-    let text = format!("clip.mp4: {lost} of 24 H.264 access units could not be decoded; the first: {reason}; {RECOPY}");
+    let text = format!("clip.mp4: {lost} of 24 H.264 access units could not be decoded; the first: {reason}; {KEPT}");
     assert_eq!(played.error, Some((SourceErrorKind::Damaged, text)));
 }
 
