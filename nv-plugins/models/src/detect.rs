@@ -81,6 +81,7 @@ impl BatchProcessor for Detect {
         let n = self.session.preferred_batch();
         let picture = Tensor::zeros([n, 3, size.height as usize, size.width as usize]);
         let outputs = self.session.run(&[picture]).map_err(infer_error)?;
+        self.head.check_blank(&outputs, size).map_err(|what| self.misfit(what, StageErrorKind::Resource))?;
         self.found.clear();
         for entry in 0..n {
             self.head

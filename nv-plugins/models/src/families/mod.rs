@@ -40,6 +40,15 @@ pub(crate) trait Head: Send {
     /// How many classes it tells apart, where the file says.
     fn classes(&self) -> Option<usize>;
 
+    /// Looks at what a blank picture gave, for exports of the model that differ from the published one in values alone.
+    ///
+    /// # Errors
+    /// A sentence that says what the values are instead.
+    fn check_blank(&self, outputs: &[Tensor], input: Size) -> Result<(), String> {
+        let _ = (outputs, input);
+        Ok(())
+    }
+
     /// Adds what entry `entry` of the batch has with a score of at least `threshold`, in pixels of the network's input,
     /// which has the size `input`.
     ///

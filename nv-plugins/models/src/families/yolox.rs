@@ -39,9 +39,26 @@ fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
     Some(Box::new(Yolox { width }))
 }
 
+/// A raw head puts a box's centre within a few cells of its own. A decoded one has it in pixels: up to the input's width,
+/// which is at least one cell of the largest stride.
+const FARTHEST_CENTER: f32 = 16.0;
+
 impl Head for Yolox {
     fn classes(&self) -> Option<usize> {
         self.width.map(|n| n - BEFORE_CLASSES)
+    }
+
+    fn check_blank(&self, outputs: &[Tensor], _: Size) -> Result<(), String> {
+        let Some(output) = outputs.first() else { return Ok(()) };
+        let width = output.shape().last().copied().unwrap_or(0).max(1);
+        let decoded =
+            output.data().chunks_exact(width).any(|row| row.iter().take(2).any(|v| v.abs() > FARTHEST_CENTER));
+        if decoded {
+            return Err("its boxes are decoded in the graph already, and would be decoded twice: export it without \
+                        --decode_in_inference"
+                .into());
+        }
+        Ok(())
     }
 
     fn decode(
@@ -104,6 +121,20 @@ mod tests {
         check(3, [0.0, 0.0, 0.0, 0.0, 0.2, 1.0, 1.0], None);
         check(3, [0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.5], None);
         check(3, [0.0, 0.0, 0.0, 0.0, f32::NAN, 0.5, 0.5], None);
+    }
+
+    #[test]
+    fn boxes_that_are_decoded_already_are_refused() {
+        fn check(center: [f32; 2], expected: bool) {
+            let mut data = vec![0.0; 42 * 7];
+            data[41 * 7..][..2].copy_from_slice(&center);
+            let outputs = [Tensor::new([1, 42, 7], data).unwrap()];
+            let result = Yolox { width: Some(7) }.check_blank(&outputs, Size::new(64, 32));
+            assert_eq!(result.is_ok(), expected, "{center:?}: {result:?}");
+        }
+        check([0.5, -3.0], true);
+        check([48.0, 16.0], false);
+        check([0.0, 17.0], false);
     }
 
     #[test]
