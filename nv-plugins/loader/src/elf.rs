@@ -181,3 +181,6 @@ fn machine_name(machine: elf::Machine) -> String {
         other => format!("machine {}", other.0),
     }
 }
+
+#[cfg(all(test, target_pointer_width = "64", target_endian = "little"))]
+mod tests;
