@@ -1,0 +1,316 @@
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Select, never, tick};
+use nv_core::{DropReason, HealthEvent, HealthKind, Name, Severity};
+use nv_runtime::{FeedConfig, FeedEnd, FeedHandle, FeedStats, SinkConfig};
+use nv_sources::EmbeddedSources;
+
+use crate::assembly::Assembly;
+use crate::config::{FeedPlan, Plan};
+use crate::console::Console;
+use crate::exit::{Exit, Failure, Result};
+use crate::plugins::{Plugins, exit_of, with_causes};
+use crate::progress::Progress;
+use crate::signal;
+use crate::sink::{Outputs, Trouble, TroubleSender, write_whole};
+use crate::summary::Summary;
+
+/// How long frames that are inside have to leave after Ctrl-C.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long after that a feed may take to end, before the process does without it.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// How often the progress display is drawn.
+const REDRAW: Duration = Duration::from_millis(120);
+/// How many warnings of one kind about one feed are told one by one.
+const TOLD_WARNINGS: u64 = 2;
+
+/// Runs a plan to its end.
+pub(crate) fn run(plan: &Plan, plugins: &mut Plugins, console: &Console) -> Result<Exit> {
+    let interrupts = signal::listen();
+    for warning in &plan.warnings {
+        console.warning(warning);
+    }
+    let outputs = Outputs::open(plan)?;
+    plugins.load_for(plan)?;
+    let Assembly { runtime, batches, pipelines } = Assembly::build(plan, plugins)?;
+
+    let (trouble_sender, trouble) = TroubleSender::channel();
+    // Results that scroll over the same terminal show progress enough.
+    let show_progress = console.is_terminal() && !(outputs.use_stdout() && std::io::stdout().is_terminal());
+    let sinks = outputs.begin(&trouble_sender)?;
+    let health = runtime.health();
+    let sources = Arc::new(EmbeddedSources::default());
+    signal::drain_from_now_on();
+    let started = Instant::now();
+    let mut feeds = Vec::with_capacity(plan.feeds.len());
+    for ((feed, pipeline), sinks) in plan.feeds.iter().zip(pipelines).zip(sinks) {
+        let config = FeedConfig::new(feed.name.as_str(), sources.clone(), feed.spec.clone(), pipeline);
+        let handle = runtime.add_feed(feed_config(feed, config, sinks));
+        feeds.push(handle.map_err(|error| Failure::runtime(error.to_string()))?);
+    }
+    let progress = show_progress.then(|| {
+        let names: Vec<_> = plan.feeds.iter().map(|feed| (feed.name.clone(), feed.frame_limit)).collect();
+        Progress::start(console, &names)
+    });
+
+    let mut run = Run {
+        console,
+        running: (0..feeds.len()).collect(),
+        feeds,
+        interrupts,
+        trouble,
+        health,
+        ticks: if progress.is_some() { tick(REDRAW) } else { never() },
+        progress,
+        exit: Exit::Done,
+        stopping: Stopping::No,
+        warnings: HashMap::new(),
+    };
+    run.until_all_have_ended();
+    let exit = run.finish();
+
+    let stats: Vec<FeedStats> = run.feeds.iter().map(FeedHandle::stats).collect();
+    let summary = Summary::new(started.elapsed(), &stats, batches.iter().flatten());
+    let report = runtime.shutdown(Duration::ZERO);
+    if !report.abandoned.is_empty() {
+        console.warning(&format!("left behind, as they did not end: {}", report.abandoned.join(", ")));
+    }
+    stats.iter().for_each(|stats| console.note(&told(stats)));
+    if let Some(path) = &plan.summary {
+        write_whole(path, &summary.to_text())?;
+    }
+    Ok(exit)
+}
+
+fn feed_config(feed: &FeedPlan, config: FeedConfig, sinks: Vec<SinkConfig>) -> FeedConfig {
+    FeedConfig {
+        sinks,
+        queue_capacity: feed.queue_capacity.unwrap_or(config.queue_capacity),
+        queue_policy: feed.queue_policy.or(config.queue_policy),
+        freshness: feed.freshness.or(config.freshness),
+        max_in_pipeline: feed.max_in_pipeline.or(config.max_in_pipeline),
+        on_step_error: feed.on_step_error,
+        report_threshold: feed.report_threshold,
+        provenance: feed.provenance,
+        frame_limit: feed.frame_limit,
+        ..config
+    }
+}
+
+/// A run in progress: waits for what happens, and decides how it ends.
+struct Run<'a> {
+    console: &'a Console,
+    feeds: Vec<FeedHandle>,
+    /// Those that have not ended, as indices.
+    running: Vec<usize>,
+    interrupts: Receiver<()>,
+    trouble: Receiver<Trouble>,
+    health: Receiver<HealthEvent>,
+    ticks: Receiver<Instant>,
+    progress: Option<Progress>,
+    exit: Exit,
+    stopping: Stopping,
+    /// How often each kind of warning about each feed came.
+    warnings: HashMap<(Option<Name>, Discriminant<HealthKind>), u64>,
+}
+
+/// Whether the run is being stopped, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// Ctrl-C: until then feeds may finish what is inside them.
+    Interrupted(Instant),
+    /// Outputs have nowhere to go.
+    Outputs,
+}
+
+enum Happening {
+    Ended(usize),
+    Interrupt,
+    Trouble(Trouble),
+    Health(HealthEvent),
+    Tick,
+    /// The drain has taken too long.
+    Overdue,
+}
+
+impl Run<'_> {
+    fn until_all_have_ended(&mut self) {
+        while !self.running.is_empty() {
+            match self.next() {
+                Happening::Ended(feed) => self.ended(feed),
+                Happening::Interrupt => self.interrupt(),
+                Happening::Trouble(trouble) => self.stop_for(trouble),
+                Happening::Health(event) => self.warn(&event),
+                Happening::Tick => self.progress.iter().for_each(|progress| progress.show(&self.feeds)),
+                Happening::Overdue => break,
+            }
+        }
+    }
+
+    /// Waits for the next thing that happens.
+    fn next(&mut self) -> Happening {
+        let (interrupts, trouble, health) = (self.interrupts.clone(), self.trouble.clone(), self.health.clone());
+        let ends: Vec<_> = self.running.iter().map(|&i| self.feeds[i].done().clone()).collect();
+        let mut select = Select::new();
+        for end in &ends {
+            select.recv(end);
+        }
+        let first = ends.len();
+        select.recv(&interrupts);
+        select.recv(&trouble);
+        select.recv(&health);
+        select.recv(&self.ticks);
+        let operation = match self.stopping {
+            Stopping::Interrupted(deadline) => select.select_deadline(deadline),
+            _ => Ok(select.select()),
+        };
+        let Ok(operation) = operation else { return Happening::Overdue };
+        let index = operation.index();
+        if index < first {
+            // It carries nothing: all that can be received is its end.
+            let _ = operation.recv(&ends[index]);
+            return Happening::Ended(self.running[index]);
+        }
+        // A channel whose other end has gone would be ready for ever: nothing more is expected of it.
+        match index - first {
+            0 => match operation.recv(&interrupts) {
+                Ok(()) => return Happening::Interrupt,
+                Err(_) => self.interrupts = never(),
+            },
+            1 => match operation.recv(&trouble) {
+                Ok(trouble) => return Happening::Trouble(trouble),
+                Err(_) => self.trouble = never(),
+            },
+            2 => match operation.recv(&health) {
+                Ok(event) => return Happening::Health(event),
+                Err(_) => self.health = never(),
+            },
+            _ => {
+                let _ = operation.recv(&self.ticks);
+            }
+        }
+        Happening::Tick
+    }
+
+    fn ended(&mut self, feed: usize) {
+        self.running.retain(|&running| running != feed);
+        let stats = self.feeds[feed].stats();
+        let end = self.feeds[feed].wait();
+        let name = &stats.feed;
+        let failure = match &*end {
+            FeedEnd::EndOfStream | FeedEnd::LimitReached | FeedEnd::Stopped => None,
+            FeedEnd::SourceFailed(error) => {
+                let before = match stats.frames.emitted {
+                    0 => String::new(),
+                    1 => "; the one frame before that was processed".into(),
+                    n => format!("; the {n} frames before that were processed"),
+                };
+                Some((Exit::Source, format!("feed {name}: {error}{before}")))
+            }
+            FeedEnd::StageFailed { step, error } => {
+                Some((exit_of(error), format!("feed {name}: step {step}: {}", with_causes(error))))
+            }
+            other => Some((Exit::Runtime, format!("feed {name}: {other}"))),
+        };
+        if let Some((exit, message)) = failure {
+            // A source that breaks while we stop it has not failed.
+            if self.stopping == Stopping::No {
+                self.console.error(&message);
+                self.exit = self.exit.worse(exit);
+            }
+        } else if self.stopping == Stopping::No && stats.frames.emitted == 0 && failed_frames(&stats) > 0 {
+            let n = failed_frames(&stats);
+            self.console.error(&format!("feed {name}: not one of its frames came through: all {n} failed in a step"));
+            self.exit = self.exit.worse(Exit::Runtime);
+        }
+    }
+
+    fn interrupt(&mut self) {
+        self.exit = self.exit.worse(Exit::Interrupted);
+        if self.stopping != Stopping::No {
+            return;
+        }
+        self.stopping = Stopping::Interrupted(Instant::now() + DRAIN + DRAIN_GRACE);
+        self.console.note("stopping: what is on its way is finished first; Ctrl-C again to abort");
+        self.stop_feeds(DRAIN);
+    }
+
+    fn stop_for(&mut self, trouble: Trouble) {
+        if let Trouble::Failed(message) = trouble {
+            self.console.error(&message);
+            self.exit = self.exit.worse(Exit::Runtime);
+        }
+        if self.stopping == Stopping::No {
+            self.stopping = Stopping::Outputs;
+        }
+        self.stop_feeds(Duration::ZERO);
+    }
+
+    fn stop_feeds(&self, drain: Duration) {
+        self.running.iter().for_each(|&feed| self.feeds[feed].stop(drain));
+    }
+
+    fn warn(&mut self, event: &HealthEvent) {
+        // Errors are told when a feed has ended or an output has failed, once and with the rest of the story.
+        if event.kind.severity() != Severity::Warning {
+            return;
+        }
+        let count = self.warnings.entry((event.feed.clone(), discriminant(&event.kind))).or_default();
+        *count += 1;
+        if *count <= TOLD_WARNINGS {
+            self.console.warning(&event.to_string());
+        }
+    }
+
+    /// What is left to be told, and how it all ended.
+    fn finish(&mut self) -> Exit {
+        while let Ok(event) = self.health.try_recv() {
+            self.warn(&event);
+        }
+        if let Ok(trouble) = self.trouble.try_recv() {
+            self.stop_for(trouble);
+        }
+        if let Some(progress) = self.progress.take() {
+            progress.finish();
+        }
+        for ((feed, _), count) in self.warnings.iter().filter(|(_, count)| **count > TOLD_WARNINGS) {
+            let of = feed.as_ref().map(|feed| format!("feed {feed}: ")).unwrap_or_default();
+            self.console.warning(&format!("{of}… and {} more of that kind", count - TOLD_WARNINGS));
+        }
+        for &feed in &self.running {
+            self.console.warning(&format!("feed {} did not end in time", self.feeds[feed].name()));
+        }
+        self.exit
+    }
+}
+
+/// Frames that were dropped because a step did not do its work.
+fn failed_frames(stats: &FeedStats) -> u64 {
+    use DropReason::{ProcessingFailed, StageError, StageHung, StagePanic, Timeout, Unavailable};
+    let failed = [ProcessingFailed, StageError, StageHung, StagePanic, Timeout, Unavailable];
+    failed.iter().filter_map(|reason| stats.frames.dropped.get(reason)).sum()
+}
+
+/// A feed's account, in a line for people.
+fn told(stats: &FeedStats) -> String {
+    let frames = &stats.frames;
+    let mut line = format!("{}: {} frames at {:.1} fps", stats.feed, frames.emitted, stats.fps);
+    if frames.dropped_total() == 0 {
+        line += ", none dropped";
+    } else {
+        let reasons: Vec<_> = frames.dropped.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+        line += &format!(", {} dropped ({})", frames.dropped_total(), reasons.join(", "));
+    }
+    if frames.lost_upstream > 0 {
+        line += &format!(", {} lost before they came in", frames.lost_upstream);
+    }
+    for sink in stats.sinks.iter().filter(|sink| sink.failed + sink.passed_by > 0) {
+        line += &format!(", {} of them not in {}", sink.failed + sink.passed_by, sink.sink);
+    }
+    line
+}

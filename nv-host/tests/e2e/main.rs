@@ -1,0 +1,1 @@
+//! The built `nv` command, run as an operator runs it.
