@@ -1,5 +1,6 @@
 //! Behaviour across crates.
 
 mod job;
+mod plugins;
 mod runtime;
 mod support;
