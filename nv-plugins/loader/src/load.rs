@@ -3,7 +3,6 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use nv_perception::{BatchProcessor, Creator, KindDescriptor, PluginDescriptor, Stage};
-use nv_plugin_abi::abi_stable::std_types::RResult;
 use nv_plugin_abi::{KindInfo, KindRole, PluginModule_Ref};
 use tracing::{debug, warn};
 
@@ -53,6 +52,12 @@ pub struct LoadedPlugin {
     pub sdk_version: String,
 }
 
+/// A file and its content.
+pub(crate) struct CheckedFile {
+    pub(crate) file: PluginFile,
+    content: Vec<u8>,
+}
+
 impl Default for Loader {
     fn default() -> Self {
         Self::new()
@@ -86,8 +91,7 @@ impl Loader {
     /// # Errors
     /// Why it would not be loaded.
     pub fn inspect(&self, path: impl AsRef<Path>) -> Result<PluginFile, LoadError> {
-        let path = path.as_ref();
-        self.check(path).map(|(file, _)| file).map_err(|reason| LoadError::new(path, reason))
+        self.check(path.as_ref()).map(|checked| checked.file)
     }
 
     /// Loads a file. Loading the same bytes again gives the same plugin again.
@@ -95,11 +99,24 @@ impl Loader {
     /// # Errors
     /// Why it was not loaded.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<LoadedPlugin, LoadError> {
-        let path = path.as_ref();
-        self.try_load(path).map_err(|reason| LoadError::new(path, reason))
+        self.load_checked(self.check(path.as_ref())?)
     }
 
-    fn check(&self, path: &Path) -> Result<(PluginFile, Vec<u8>), Reason> {
+    /// All that is asked before any of the file runs.
+    pub(crate) fn check(&self, path: &Path) -> Result<CheckedFile, LoadError> {
+        self.try_check(path).map_err(|reason| LoadError::new(path, reason))
+    }
+
+    /// Loads what has been checked.
+    pub(crate) fn load_checked(&self, checked: CheckedFile) -> Result<LoadedPlugin, LoadError> {
+        let path = checked.file.path.clone();
+        let module = self.open(&checked).map_err(|reason| LoadError::new(&path, reason))?;
+        let plugin = describe(module, checked.file).map_err(|reason| LoadError::new(&path, reason))?;
+        debug!(plugin = %plugin.file.note, path = %path.display(), sha256 = %plugin.file.sha256, "plugin loaded");
+        Ok(plugin)
+    }
+
+    fn try_check(&self, path: &Path) -> Result<CheckedFile, Reason> {
         let content = read(path)?;
         let note = choose(elf::plugin_notes(&content)?, path)?;
         note.check()?;
@@ -108,35 +125,11 @@ impl Loader {
             lock.check(&note.name, sha256)?;
         }
         let bytes = content.len() as u64;
-        Ok((PluginFile { path: path.into(), bytes, sha256, note }, content))
-    }
-
-    fn try_load(&self, path: &Path) -> Result<LoadedPlugin, Reason> {
-        let (file, content) = self.check(path)?;
-        let module = self.open(&file, &content)?;
-        drop(content);
-        let init = |e: nv_plugin_abi::StageError| Reason::Init(e.message.into_string());
-        if let RResult::RErr(error) = module.init()(host_api::host_api()) {
-            return Err(init(error));
-        }
-        let info = match module.info()() {
-            RResult::ROk(info) => info,
-            RResult::RErr(error) => return Err(init(error)),
-        };
-        let name = info.name.into_string();
-        let kinds = info.kinds.into_iter().filter_map(|kind| kind_descriptor(module, &name, kind)).collect();
-        debug!(plugin = %file.note, path = %path.display(), sha256 = %file.sha256, "plugin loaded");
-        Ok(LoadedPlugin {
-            descriptor: PluginDescriptor { name, version: info.version.into_string(), kinds },
-            file,
-            authors: info.authors.into_string(),
-            license: info.license.into_string(),
-            sdk_version: info.sdk_version.into_string(),
-        })
+        Ok(CheckedFile { file: PluginFile { path: path.into(), bytes, sha256, note }, content })
     }
 
     /// Maps the checked bytes from the first cache where that is possible, or else the file itself.
-    fn open(&self, file: &PluginFile, content: &[u8]) -> Result<PluginModule_Ref, Reason> {
+    fn open(&self, CheckedFile { file, content }: &CheckedFile) -> Result<PluginModule_Ref, Reason> {
         for cache in &self.caches {
             let cached = match cache.put(file.sha256, content) {
                 Ok(cached) => cached,
@@ -204,6 +197,22 @@ fn choose(mut notes: Vec<PluginNote>, path: &Path) -> Result<PluginNote, Reason>
     }
 }
 
+/// Initialises a plugin and asks what it offers.
+fn describe(module: PluginModule_Ref, file: PluginFile) -> Result<LoadedPlugin, Reason> {
+    let init = |e: nv_plugin_abi::StageError| Reason::Init(e.message.into_string());
+    module.init()(host_api::host_api()).into_result().map_err(init)?;
+    let info = module.info()().into_result().map_err(init)?;
+    let name = info.name.into_string();
+    let kinds = info.kinds.into_iter().filter_map(|kind| kind_descriptor(module, &name, kind)).collect();
+    Ok(LoadedPlugin {
+        descriptor: PluginDescriptor { name, version: info.version.into_string(), kinds },
+        file,
+        authors: info.authors.into_string(),
+        license: info.license.into_string(),
+        sdk_version: info.sdk_version.into_string(),
+    })
+}
+
 fn kind_descriptor(module: PluginModule_Ref, plugin: &str, kind: KindInfo) -> Option<KindDescriptor> {
     let name = kind.kind.into_string();
     let label = format!("{plugin}/{name}");
@@ -234,3 +243,6 @@ fn kind_descriptor(module: PluginModule_Ref, plugin: &str, kind: KindInfo) -> Op
         creator,
     })
 }
+
+#[cfg(test)]
+mod tests;

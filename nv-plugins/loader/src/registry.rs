@@ -69,10 +69,11 @@ impl Registry {
     /// Why it was not loaded.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<&PluginDescriptor, LoadError> {
         let path = path.as_ref();
+        let checked = self.loader.check(path)?;
         // Nothing of a plugin that would not be added should run.
-        let file = self.loader.inspect(path)?;
-        self.check_name(&file.note.name, path)?;
-        self.load_with(path, |_| {})
+        self.check_name(&checked.file.note.name, path)?;
+        let loaded = self.loader.load_checked(checked)?;
+        self.add_loaded(loaded, path, |_| {})
     }
 
     /// Loads a plugin from a file and adds it under a name of the caller's choice, as `[plugin.NAME]` in a config does.
@@ -82,7 +83,8 @@ impl Registry {
     pub fn load_as(&mut self, name: &str, path: impl AsRef<Path>) -> Result<&PluginDescriptor, LoadError> {
         let path = path.as_ref();
         self.check_name(name, path)?;
-        self.load_with(path, |descriptor| descriptor.name = name.into())
+        let loaded = self.loader.load(path)?;
+        self.add_loaded(loaded, path, |descriptor| descriptor.name = name.into())
     }
 
     /// Loads the plugins in `dirs` that the registry does not have by name already: earlier folders come first. Folders that
@@ -156,12 +158,12 @@ impl Registry {
         }
     }
 
-    fn load_with(
+    fn add_loaded(
         &mut self,
+        loaded: LoadedPlugin,
         path: &Path,
         rename: impl FnOnce(&mut PluginDescriptor),
     ) -> Result<&PluginDescriptor, LoadError> {
-        let loaded = self.loader.load(path)?;
         let mut descriptor = loaded.descriptor.clone();
         rename(&mut descriptor);
         self.add(RegisteredPlugin { descriptor, origin: Origin::Loaded(Box::new(loaded)) }, path)?;
