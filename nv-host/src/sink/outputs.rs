@@ -16,11 +16,14 @@ use crate::config::{OutputFormat, Place, Plan};
 use crate::exit::{Failure, Result};
 
 /// The outputs of a run, opened: what can't be written is known before any work begins.
+#[derive(Debug, Default)]
 pub(crate) struct Outputs {
     /// Of each feed, in the plan's order: formats and places.
     feeds: Vec<Vec<(OutputFormat, Place)>>,
     files: BTreeMap<PathBuf, File>,
     has_stdout: bool,
+    /// Files that were not there before. They go again if nothing is begun.
+    made: Vec<PathBuf>,
 }
 
 impl Outputs {
@@ -30,7 +33,7 @@ impl Outputs {
     /// Something can't be written, or is one of the inputs.
     pub(crate) fn open(plan: &Plan) -> Result<Self> {
         let inputs: Vec<PathBuf> = plan.feeds.iter().filter_map(|feed| input_file(&feed.spec)).collect();
-        let mut outputs = Self { feeds: Vec::new(), files: BTreeMap::new(), has_stdout: false };
+        let mut outputs = Self::default();
         for (index, feed) in plan.feeds.iter().enumerate() {
             let mut places = Vec::new();
             for output in plan.outputs.iter().filter(|output| output.feeds.contains(&index)) {
@@ -39,7 +42,7 @@ impl Outputs {
                     Place::Stdout => outputs.has_stdout = true,
                     Place::File(path) if outputs.files.contains_key(path) => {}
                     Place::File(path) => {
-                        let file = open_file(path, &inputs)?;
+                        let file = outputs.open_file(path, &inputs)?;
                         outputs.files.insert(path.clone(), file);
                     }
                     Place::Pictures(folder) => check_folder(folder)?,
@@ -53,7 +56,7 @@ impl Outputs {
                 let summary = summary.display();
                 return Err(Failure::usage(format!("{summary} is to hold both results and the summary")));
             }
-            open_file(summary, &inputs)?;
+            outputs.open_file(summary, &inputs)?;
         }
         Ok(outputs)
     }
@@ -64,9 +67,10 @@ impl Outputs {
     }
 
     /// Empties the files and makes the sinks, a list for each feed in the plan's order.
-    pub(crate) fn begin(self, trouble: &TroubleSender) -> Result<Vec<Vec<SinkConfig>>> {
+    pub(crate) fn begin(mut self, trouble: &TroubleSender) -> Result<Vec<Vec<SinkConfig>>> {
+        self.made.clear();
         let mut writers: BTreeMap<PathBuf, Arc<LineWriter>> = BTreeMap::new();
-        for (path, file) in self.files {
+        for (path, file) in std::mem::take(&mut self.files) {
             // A pipe or device has no length to be set.
             if file.metadata().is_ok_and(|m| m.is_file()) {
                 file.set_len(0).map_err(|error| unwritable(&path, &error))?;
@@ -89,7 +93,42 @@ impl Outputs {
             };
             Some(SinkConfig::new(format.as_str(), sink))
         };
-        Ok(self.feeds.into_iter().map(|places| places.into_iter().filter_map(sink).collect()).collect())
+        Ok(std::mem::take(&mut self.feeds)
+            .into_iter()
+            .map(|places| places.into_iter().filter_map(sink).collect())
+            .collect())
+    }
+
+    fn open_file(&mut self, path: &Path, inputs: &[PathBuf]) -> Result<File> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(|error| {
+                let remedy = "give another path";
+                Failure::runtime(format!("the folder {} can't be made: {error}; {remedy}", parent.display()))
+            })?;
+        }
+        if path.canonicalize().is_ok_and(|path| inputs.contains(&path)) {
+            return Err(Failure::usage(format!(
+                "{} is one of the inputs, and would be overwritten; give another output",
+                path.display()
+            )));
+        }
+        let is_new = !path.exists();
+        // Not emptied yet: if something else is wrong, the results of an earlier run stay.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(|error| unwritable(path, &error))?;
+        if is_new {
+            self.made.push(path.to_owned());
+        }
+        Ok(file)
+    }
+}
+
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        for path in &self.made {
+            // One that can't be removed is empty and harms nobody.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -101,23 +140,6 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
         file.flush()
     };
     write().map_err(|error: io::Error| unwritable(path, &error))
-}
-
-fn open_file(path: &Path, inputs: &[PathBuf]) -> Result<File> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(|error| {
-            let remedy = "give another path";
-            Failure::runtime(format!("the folder {} can't be made: {error}; {remedy}", parent.display()))
-        })?;
-    }
-    if path.canonicalize().is_ok_and(|path| inputs.contains(&path)) {
-        return Err(Failure::usage(format!(
-            "{} is one of the inputs, and would be overwritten; give another output",
-            path.display()
-        )));
-    }
-    // Not emptied yet: if something else is wrong, the results of an earlier run stay.
-    OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(|error| unwritable(path, &error))
 }
 
 fn check_folder(folder: &Path) -> Result<()> {

@@ -1,1 +1,9 @@
-//! The built `nv` command, run as an operator runs it.
+//! The built `nv` command, run as an operator runs it: real plugins, small videos and models that the tests make.
+
+mod bad_input;
+mod config;
+mod ending;
+mod inspect;
+mod outputs;
+mod steps;
+mod world;
