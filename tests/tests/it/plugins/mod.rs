@@ -8,6 +8,7 @@ mod registry;
 mod sharing;
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use nv_perception::{BatchProcessor, BuildContext, Creator, PluginDescriptor, Stage, StageError};
 use nv_plugin_loader::Loader;
@@ -25,9 +26,10 @@ fn loader() -> Loader {
     Loader::new().with_cache_dir(concat!(env!("CARGO_TARGET_TMPDIR"), "/plugin-cache"))
 }
 
-/// The test plugin, loaded.
+/// The test plugin, loaded: once, since a property asks for it often.
 fn loaded() -> PluginDescriptor {
-    loader().load(probe_file()).unwrap().descriptor
+    static LOADED: LazyLock<PluginDescriptor> = LazyLock::new(|| loader().load(probe_file()).unwrap().descriptor);
+    LOADED.clone()
 }
 
 /// The test plugin, as a part of this program.
