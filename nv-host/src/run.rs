@@ -79,7 +79,8 @@ pub(crate) fn run(plan: &Plan, plugins: &mut Plugins, console: &Console) -> Resu
     if !report.abandoned.is_empty() {
         console.warning(&format!("left behind, as they did not end: {}", report.abandoned.join(", ")));
     }
-    stats.iter().for_each(|stats| console.note(&told(stats)));
+    // Of a feed that never began, its error says all.
+    stats.iter().filter(|stats| stats.frames.received > 0).for_each(|stats| console.note(&told(stats)));
     if let Some(path) = &plan.summary {
         write_whole(path, &summary.to_text())?;
     }
@@ -207,8 +208,8 @@ impl Run<'_> {
             FeedEnd::SourceFailed(error) => {
                 let before = match stats.frames.emitted {
                     0 => String::new(),
-                    1 => "; the one frame before that was processed".into(),
-                    n => format!("; the {n} frames before that were processed"),
+                    1 => " (1 frame before that was processed)".into(),
+                    n => format!(" ({n} frames before that were processed)"),
                 };
                 Some((Exit::Source, format!("feed {name}: {error}{before}")))
             }
@@ -299,7 +300,8 @@ fn failed_frames(stats: &FeedStats) -> u64 {
 /// A feed's account, in a line for people.
 fn told(stats: &FeedStats) -> String {
     let frames = &stats.frames;
-    let mut line = format!("{}: {} frames at {:.1} fps", stats.feed, frames.emitted, stats.fps);
+    let unit = if frames.emitted == 1 { "frame" } else { "frames" };
+    let mut line = format!("{}: {} {unit} at {:.1} fps", stats.feed, frames.emitted, stats.fps);
     if frames.dropped_total() == 0 {
         line += ", none dropped";
     } else {

@@ -48,7 +48,7 @@ fn a_truncated_video_gives_the_frames_before_the_damage() {
     let (_, ran) = bad_source("cut.mp4", Some(&whole[..whole.len() * 2 / 3]));
     let frames = ran.json_lines().len();
     assert!((1..FRAMES).contains(&frames), "{frames}");
-    ran.says(&["cut.mp4", &format!("the {frames} frames before that were processed")]);
+    ran.says(&["cut.mp4", &format!("({frames} frames before that were processed)")]);
     bad_source("stub.mp4", Some(&whole[..100])).1.says(&["stub.mp4"]);
 }
 
