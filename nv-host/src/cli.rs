@@ -10,7 +10,7 @@ use crate::exit::{Failure, Result};
 
 /// Real-time video perception: detects and tracks objects in any number of video feeds.
 #[derive(Debug, Parser)]
-#[command(name = "nv", version, about, after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(name = "nv", version, about, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -22,7 +22,7 @@ impl Progress {
         for (name, _) in feeds.iter().take(MAX_LINES) {
             let line = console.bars().add(ProgressBar::no_length());
             line.set_style(open_style());
-            line.set_prefix(format!("{name:width$}"));
+            line.set_prefix(format!("{:width$}", cut(name, width)));
             lines.push(line);
         }
         if feeds.len() > MAX_LINES {
@@ -59,6 +59,14 @@ impl Progress {
             line.finish_and_clear();
         }
     }
+}
+
+/// The name, with its end left out where it is too long.
+fn cut(name: &str, width: usize) -> String {
+    if name.chars().count() <= width {
+        return name.to_owned();
+    }
+    name.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 fn total_frames(stats: &FeedStats, limit: Option<u64>) -> Option<u64> {
@@ -120,6 +128,12 @@ mod tests {
         check(59.9, "1:00");
         check(750.0, "12:30");
         check(3723.0, "1:02:03");
+    }
+
+    #[test]
+    fn names_are_cut_to_their_column() {
+        assert_eq!(cut("gate", 4), "gate");
+        assert_eq!(cut("Tür-drüben", 6), "Tür-d…");
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Place {
         best
     }
 
-    /// "`live` in [[feed]]"
+    /// As in "`live` in `[[feed]]`".
     fn subject(&self) -> String {
         match self.path.split_last() {
             None => "the file".into(),
@@ -111,7 +111,7 @@ impl Place {
         }
     }
 
-    /// "in [batch.detector]", where the path may or may not end in the key itself.
+    /// As in "in `[batch.detector]`", where the path may or may not end in the key itself.
     fn section(&self, key: &str) -> String {
         let container = match self.path.split_last() {
             Some((last, container)) if last == key => container,
@@ -120,7 +120,7 @@ impl Place {
         if container.is_empty() { "at the top level".into() } else { format!("in {}", self.header(container)) }
     }
 
-    /// "[batch.detector]"
+    /// As in "`[batch.detector]`".
     fn table(&self) -> String {
         if self.path.is_empty() { "the file".into() } else { self.header(&self.path) }
     }

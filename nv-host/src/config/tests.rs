@@ -317,3 +317,24 @@ fn no_secret_is_told() {
         assert!(!failure.to_string().contains("s3cret"), "{failure}");
     }
 }
+
+const MANUAL: &str = include_str!("../../../docs/config.md");
+
+#[test]
+fn the_manuals_example_is_sound() {
+    let example = MANUAL.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let plan = plan(example).unwrap();
+    assert!(plan.warnings.is_empty());
+    assert_eq!(plan.feeds[1].spec.url, "file:clips/gate.mp4");
+}
+
+#[test]
+fn the_manual_has_every_key() {
+    for table in ["[defaults]", "[batch.x]", "[stage.x]", "[plugin.x]", "[[feed]]", "[[output]]"] {
+        let failure = plan(&format!("{table}\nqqqqqqqqqq = 1\n")).unwrap_err();
+        let (_, keys) = failure.messages[0].split_once("the keys here are ").unwrap();
+        for key in keys.split(", ") {
+            assert!(MANUAL.contains(&format!("| {key} |")), "{table} {key}");
+        }
+    }
+}

@@ -22,8 +22,14 @@ pub(crate) struct Outputs {
     feeds: Vec<Vec<(OutputFormat, Place)>>,
     files: BTreeMap<PathBuf, File>,
     has_stdout: bool,
-    /// Files that were not there before. They go again if nothing is begun.
-    made: Vec<PathBuf>,
+    /// Files and folders that were not there before, what holds others first. They go again if nothing is begun.
+    made: Vec<Made>,
+}
+
+#[derive(Debug)]
+enum Made {
+    File(PathBuf),
+    Folder(PathBuf),
 }
 
 impl Outputs {
@@ -45,7 +51,7 @@ impl Outputs {
                         let file = outputs.open_file(path, &inputs)?;
                         outputs.files.insert(path.clone(), file);
                     }
-                    Place::Pictures(folder) => check_folder(folder)?,
+                    Place::Pictures(folder) => outputs.check_folder(folder)?,
                 }
                 places.push((output.format, place));
             }
@@ -101,10 +107,7 @@ impl Outputs {
 
     fn open_file(&mut self, path: &Path, inputs: &[PathBuf]) -> Result<File> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent).map_err(|error| {
-                let remedy = "give another path";
-                Failure::runtime(format!("the folder {} can't be made: {error}; {remedy}", parent.display()))
-            })?;
+            self.make_folder(parent)?;
         }
         if path.canonicalize().is_ok_and(|path| inputs.contains(&path)) {
             return Err(Failure::usage(format!(
@@ -117,17 +120,38 @@ impl Outputs {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
         let file = file.map_err(|error| unwritable(path, &error))?;
         if is_new {
-            self.made.push(path.to_owned());
+            self.made.push(Made::File(path.to_owned()));
         }
         Ok(file)
+    }
+
+    fn check_folder(&mut self, folder: &Path) -> Result<()> {
+        self.make_folder(folder)?;
+        let probe = folder.join(format!(".nv-{}", std::process::id()));
+        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(|error| unwritable(folder, &error))
+    }
+
+    fn make_folder(&mut self, folder: &Path) -> Result<()> {
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let mut missing: Vec<_> = folder.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+        fs::create_dir_all(folder).map_err(|error| {
+            let folder = folder.display();
+            Failure::runtime(format!("the folder {folder} can't be made: {error}; give another path"))
+        })?;
+        missing.reverse();
+        self.made.extend(missing.into_iter().map(Made::Folder));
+        Ok(())
     }
 }
 
 impl Drop for Outputs {
     fn drop(&mut self) {
-        for path in &self.made {
-            // One that can't be removed is empty and harms nobody.
-            let _ = fs::remove_file(path);
+        for made in self.made.iter().rev() {
+            // What can't be removed is empty and harms nobody, or somebody has put something into it.
+            let _ = match made {
+                Made::File(path) => fs::remove_file(path),
+                Made::Folder(path) => fs::remove_dir(path),
+            };
         }
     }
 }
@@ -140,14 +164,6 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
         file.flush()
     };
     write().map_err(|error: io::Error| unwritable(path, &error))
-}
-
-fn check_folder(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|error| {
-        Failure::runtime(format!("the folder {} can't be made: {error}; give another path", folder.display()))
-    })?;
-    let probe = folder.join(format!(".nv-{}", std::process::id()));
-    File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(|error| unwritable(folder, &error))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {

@@ -164,8 +164,8 @@ fn a_run_that_does_not_begin_leaves_results_alone() {
     world.write("old.jsonl", "old\n");
     world.nv(&["run", "a.mp4", "--model", "nope.onnx", "-o", "old.jsonl"]).exits(3);
     assert_eq!(world.read("old.jsonl"), "old\n");
-    world.nv(&["run", "a.mp4", "--model", "nope.onnx", "-o", "new.jsonl"]).exits(3);
-    assert!(!world.path("new.jsonl").exists());
+    world.nv(&["run", "a.mp4", "--model", "nope.onnx", "-o", "new/x/y.jsonl"]).exits(3);
+    assert!(!world.path("new").exists());
     world.nv(&["run", "a.mp4", "--model", "m.onnx", "-o", "old.jsonl"]).exits(0);
     assert_eq!(json_lines(&world.read("old.jsonl")).len(), FRAMES);
 }
