@@ -3,7 +3,8 @@
 //! - `test` runs what CI runs and prints the time of each phase;
 //! - `demo` finds or fetches a model and clips, builds a release and runs the main job on them;
 //! - `plugins` builds the plugins and puts them where the host and the tests look for them;
-//! - `assets` fills `./assets` with the files of the demo.
+//! - `assets` fills `./assets` with the files of the demo;
+//! - `bench` compares us with peers.
 //!
 //! The tests of this crate are the tidy checks of the whole workspace: which crate may know which, and what no
 //! source file may contain.
@@ -11,6 +12,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to the person who typed it")]
 
 mod assets;
+mod bench;
 mod demo;
 mod fetch;
 mod plugins;
@@ -52,6 +54,11 @@ enum Command {
     },
     /// Fill `./assets` with the model and the clips of the demo
     Assets,
+    /// Compare with peers, in the workspace `bench/`
+    Bench {
+        #[command(subcommand)]
+        comparison: bench::Comparison,
+    },
 }
 
 fn main() -> ExitCode {
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
             plugins::build(&workspace, profile, &[]).map(drop)
         }
         Command::Assets => assets::fill(&workspace).map(drop),
+        Command::Bench { comparison } => bench::run(&workspace, &comparison),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
