@@ -102,6 +102,11 @@ impl Mark {
     }
 
     fn draw_label(&self, canvas: &mut Canvas, style: &Style, placer: &mut LabelPlacer) {
+        // A track that has all but left the picture would only leave a label at its edge.
+        let visible = self.rect().intersection(canvas.bounds()).area();
+        if visible * 10 < self.rect().area() {
+            return;
+        }
         let (font, pad) = (style.font, style.thickness);
         // Letters of the font leave room above and below themselves.
         let height = font.height();
