@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
@@ -154,12 +155,14 @@ impl Frame {
     }
 
     /// The same frame with `attachments`.
+    #[must_use]
     pub fn with_attachments(mut self, attachments: impl Into<Arc<[Attachment]>>) -> Self {
         self.attachments = Some(attachments.into());
         self
     }
 
     /// The same frame as number `seq` of its feed, received at `received`. The runtime does this, once.
+    #[must_use]
     pub fn stamped(mut self, seq: u64, received: MonoTime) -> Self {
         self.seq = seq;
         self.received = received;
@@ -167,6 +170,7 @@ impl Frame {
     }
 
     /// The same frame with its memory given back: numbers and times stay, [`host`](Self::host) fails.
+    #[must_use]
     pub fn without_pixels(&self) -> Self {
         static RELEASED: LazyLock<Arc<dyn FrameMemory>> = LazyLock::new(|| Arc::new(ReleasedMemory));
         Self { memory: RELEASED.clone(), ..self.clone() }
@@ -227,9 +231,15 @@ impl Frame {
         self.memory.kind()
     }
 
-    /// The memory, for code that knows how to use one kind of it.
+    /// The memory's owner.
     pub fn memory(&self) -> &Arc<dyn FrameMemory> {
         &self.memory
+    }
+
+    /// The memory as an `M`, for code that knows how to use that kind of it; `None` where it is another.
+    pub fn memory_as<M: FrameMemory>(&self) -> Option<&M> {
+        let memory: &dyn Any = &*self.memory;
+        memory.downcast_ref()
     }
 
     /// The pixels, in this process's address space.

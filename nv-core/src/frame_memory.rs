@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use thiserror::Error;
@@ -46,7 +47,9 @@ pub enum FrameError {
 }
 
 /// The owner of a frame's pixels: a pool's buffer, a decoder's, a plugin's. Dropped when the frame's last clone is.
-pub trait FrameMemory: Send + Sync {
+///
+/// Code that knows how to use one kind of memory finds it with [`Frame::memory_as`].
+pub trait FrameMemory: Any + Send + Sync {
     /// Where the pixels are.
     fn kind(&self) -> MemoryKind;
 
@@ -223,8 +226,12 @@ impl FramePool {
         }
         let mut idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let at = idle.iter().position(|b| b.capacity() >= total);
-        let mut data = at.map(|at| idle.swap_remove(at)).unwrap_or_default();
+        // Where none is large enough one grows: else small ones would fill the pool for ever once pictures get larger.
+        let mut data = at.map(|at| idle.swap_remove(at)).or_else(|| idle.pop()).unwrap_or_default();
         drop(idle);
+        if data.capacity() < total {
+            data = Vec::new();
+        }
         data.resize(total, 0);
         Ok(FrameBuffer {
             header,
@@ -339,6 +346,22 @@ mod tests {
         assert_eq!(pool.0.idle.lock().unwrap().len(), 0, "the idle buffer is used again");
         drop(pool);
         drop(again.freeze());
+    }
+
+    #[test]
+    fn the_pool_follows_pictures_that_grow() {
+        let pool = FramePool::new(1);
+        drop(pool.take(header(PixelFormat::Gray8, 8, 8)).unwrap().freeze());
+        drop(pool.take(header(PixelFormat::Gray8, 64, 64)).unwrap().freeze());
+        let kept: Vec<_> = pool.0.idle.lock().unwrap().iter().map(Vec::capacity).collect();
+        assert!(kept.len() == 1 && kept[0] >= 64 * 64, "{kept:?}");
+    }
+
+    #[test]
+    fn a_kind_of_memory_is_found_by_its_type() {
+        let frame = FramePool::new(0).take(header(PixelFormat::Gray8, 8, 8)).unwrap().freeze();
+        assert_eq!(frame.memory_as::<PoolMemory>().map(|m| m.data.len()), Some(64));
+        assert!(frame.memory_as::<OwnedPlanes>().is_none());
     }
 
     #[test]

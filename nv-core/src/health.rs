@@ -94,6 +94,11 @@ pub enum HealthKind {
         /// The sink's name.
         sink: Name,
     },
+    /// A thread did not end when it should have, and is left behind.
+    ThreadAbandoned {
+        /// The thread's name, which says whose it is.
+        thread: String,
+    },
     /// The feed has ended.
     FeedEnded {
         /// Why, for people.
@@ -115,9 +120,10 @@ impl HealthKind {
             | Self::ProcessorRebuilding { .. }
             | Self::SinkFailed { fatal: false, .. }
             | Self::SinkFull { .. } => Severity::Warning,
-            Self::SourceFailed { .. } | Self::SinkFailed { fatal: true, .. } | Self::FeedEnded { ok: false, .. } => {
-                Severity::Error
-            }
+            Self::SourceFailed { .. }
+            | Self::SinkFailed { fatal: true, .. }
+            | Self::ThreadAbandoned { .. }
+            | Self::FeedEnded { ok: false, .. } => Severity::Error,
         }
     }
 }
@@ -162,6 +168,9 @@ impl fmt::Display for HealthKind {
             Self::SinkFailed { sink, error, .. } => write!(f, "sink {sink} failed: {error}"),
             Self::SinkFull { sink } => {
                 write!(f, "sink {sink} is too slow: outputs are passed over")
+            }
+            Self::ThreadAbandoned { thread } => {
+                write!(f, "thread {thread:?} did not end in time and is left behind")
             }
             Self::FeedEnded { reason, .. } => write!(f, "ended: {reason}"),
         }

@@ -2,7 +2,7 @@ use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -49,6 +49,14 @@ impl Name {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Default for Name {
+    /// The empty name: of what has none, or will be given one. Takes no lock.
+    fn default() -> Self {
+        static EMPTY: LazyLock<Name> = LazyLock::new(|| Name::new(""));
+        EMPTY.clone()
     }
 }
 
@@ -130,6 +138,7 @@ mod tests {
         assert!(Arc::ptr_eq(&a.0, &b.0));
         assert_eq!(a, "gate");
         assert_ne!(a, Name::new("yard"));
+        assert_eq!(Name::default(), "");
     }
 
     #[test]

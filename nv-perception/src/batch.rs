@@ -7,7 +7,7 @@ use crate::{Capabilities, ObjectId, Perception, StageError, StageErrorKind, Stag
 /// A step that all feeds share: it sees frames, or regions of frames, of many feeds in batches.
 ///
 /// Each instance lives on a thread of its own and is called from that thread alone. Entries of one batch may differ in feed,
-/// size and pixel format. The order of entries means nothing; results go back by entry.
+/// size and pixel format. The order of entries means nothing: a processor may sort them as it likes, results go back by entry.
 pub trait BatchProcessor: Send {
     /// What it needs, makes and prefers. Asked once, after it was built.
     fn capabilities(&self) -> BatchCapabilities;
@@ -28,7 +28,8 @@ pub trait BatchProcessor: Send {
     /// The whole batch failed; what was finished is discarded. Trouble with one entry belongs in that entry's result.
     fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError>;
 
-    /// Called once after the last batch, on the instance's thread; not after a panic.
+    /// Called once after the last batch, on the instance's thread, if `start` succeeded. Not called on an instance that is
+    /// given up: after a panic, [`StageErrorKind::DeviceLost`] or [`StageErrorKind::Fatal`].
     fn stop(&mut self) {}
 }
 
@@ -69,13 +70,26 @@ pub struct BatchEntry {
     frame: Frame,
     region: Option<Region>,
     perception: Arc<Perception>,
+    slot: usize,
     result: Option<Result<StageOutput, StageError>>,
 }
 
 impl BatchEntry {
     /// An entry for `frame` of `feed`; `perception` is what earlier steps found. The runtime makes it, and so does a test.
     pub fn new(feed: Name, session: u32, frame: Frame, region: Option<Region>, perception: Arc<Perception>) -> Self {
-        Self { feed, session, frame, region, perception, result: None }
+        Self { feed, session, frame, region, perception, slot: 0, result: None }
+    }
+
+    /// The same entry at place `slot` of its batch. Whoever makes a batch says so, and finds each entry's result by it.
+    #[must_use]
+    pub fn at_slot(mut self, slot: usize) -> Self {
+        self.slot = slot;
+        self
+    }
+
+    /// Its place in the batch as it was made, from 0: the one that the output's provenance names.
+    pub fn slot(&self) -> usize {
+        self.slot
     }
 
     /// The feed that the frame belongs to.

@@ -17,11 +17,11 @@ pub enum StageErrorKind {
     Transient,
     /// The step asks for something that this build or host doesn't have.
     Unsupported,
-    /// The device was lost. The processor is built anew.
+    /// The device was lost. The step is built anew.
     DeviceLost,
     /// The step panicked. It is built anew.
     Panic,
-    /// The step can't go on.
+    /// The step can't go on as it is. It is built anew.
     Fatal,
 }
 

@@ -26,6 +26,13 @@ pub struct Object {
     pub bbox: BBox,
 }
 
+impl Object {
+    /// An object in `bbox`, with neither parent nor class name.
+    pub fn new(id: ObjectId, class_id: u32, score: f32, bbox: BBox) -> Self {
+        Self { id, parent: None, source: Name::default(), class_id, class: None, score, bbox }
+    }
+}
+
 /// A named point of an object, as of a face or a pose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Keypoint {
@@ -88,6 +95,16 @@ impl<T: Copy> Rows<T> {
         &self.values[start..self.ends[i].1]
     }
 
+    /// Leaves out the rows of objects that `keep` says no to.
+    fn retain(&mut self, keep: impl Fn(ObjectId) -> bool) {
+        if self.ends.iter().all(|(id, _)| keep(*id)) {
+            return;
+        }
+        let mut kept = Self::default();
+        self.iter().filter(|(id, _)| keep(*id)).for_each(|(id, row)| kept.push(id, row));
+        *self = kept;
+    }
+
     fn append(&mut self, other: &Self, map: impl Fn(ObjectId) -> ObjectId) {
         for (id, row) in other.iter() {
             self.push(map(id), row);
@@ -128,6 +145,15 @@ impl ObjectTables {
         self.masks.append(&other.masks, map);
         self.embeddings.append(&other.embeddings, map);
     }
+
+    /// Leaves out whatever belongs to objects that `keep` says no to.
+    pub(crate) fn retain(&mut self, keep: impl Fn(ObjectId) -> bool + Copy) {
+        self.angles.retain(keep);
+        self.keypoints.retain(keep);
+        self.mask_sizes.retain(keep);
+        self.masks.retain(keep);
+        self.embeddings.retain(keep);
+    }
 }
 
 #[cfg(test)]
@@ -147,5 +173,8 @@ mod tests {
         assert_eq!(rows.get(ObjectId(2)), None);
         rows.push(ObjectId(3), &[9.0]);
         assert_eq!(rows.get(ObjectId(3)), Some(&[9.0][..]), "the last row counts");
+        rows.retain(|id| id != ObjectId(3));
+        assert_eq!(rows.get(ObjectId(3)), None);
+        assert_eq!(rows.get(ObjectId(1)), Some(&[3.0][..]));
     }
 }

@@ -117,7 +117,8 @@ impl Perception {
 
     /// The id that the next step's first object gets.
     pub fn next_object_id(&self) -> ObjectId {
-        ObjectId(self.objects().iter().map(|o| o.id.0 + 1).max().unwrap_or(0))
+        // A step may have named any id; its mistake is not to be a panic here.
+        ObjectId(self.objects().iter().map(|o| o.id.0.saturating_add(1)).max().unwrap_or(0))
     }
 
     /// Takes in what `step` found, having been given `first_id` as its `next_object_id`.
@@ -126,7 +127,7 @@ impl Perception {
     /// numbered anew and what refers to them follows.
     pub fn merge(&mut self, step: &Name, first_id: ObjectId, output: StageOutput) {
         let shift = self.next_object_id().0.saturating_sub(first_id.0);
-        let map = move |id: ObjectId| if id >= first_id { ObjectId(id.0 + shift) } else { id };
+        let map = move |id: ObjectId| if id >= first_id { ObjectId(id.0.saturating_add(shift)) } else { id };
         self.tables.append(&output.tables, map);
         self.attributes.extend(output.attributes.into_iter().map(|a| Attribute { object: map(a.object), ..a }));
         if let Some(objects) = output.objects {
@@ -149,28 +150,36 @@ impl Perception {
         }
     }
 
-    /// Leaves out objects whose score is below `threshold`: what is attached to them goes too, and tracks that were matched
-    /// with one name none.
+    /// Leaves out objects whose score is below `threshold`, and what is attached to them. What was matched with one, is about
+    /// one or was found in one (a track, a signal, another object) stays, and names none.
     pub fn retain_reported(&mut self, threshold: f32) {
-        let Some(objects) = &mut self.objects else { return };
-        let before = objects.len();
-        objects.retain(|o| o.score >= threshold);
-        if objects.len() == before {
-            return;
-        }
-        let stays = |id: ObjectId| objects.iter().any(|o| o.id == id);
-        self.attributes.retain(|a| stays(a.object));
-        for track in self.tracks.iter_mut().flatten() {
-            track.object = track.object.filter(|id| stays(*id));
-        }
+        self.retain_objects(|o| o.score >= threshold);
     }
 
-    /// Takes back the objects of `step`, and what is attached to them: it is about to run again on this frame.
+    /// Takes back the objects of `step`, as [`retain_reported`](Self::retain_reported) does: it is about to run again on this
+    /// frame.
     pub fn retract(&mut self, step: &Name) {
-        if let Some(objects) = &mut self.objects {
-            let gone: Vec<ObjectId> = objects.iter().filter(|o| o.source == *step).map(|o| o.id).collect();
-            objects.retain(|o| o.source != *step);
-            self.attributes.retain(|a| !gone.contains(&a.object));
+        self.retain_objects(|o| o.source != *step);
+    }
+
+    fn retain_objects(&mut self, keep: impl Fn(&Object) -> bool) {
+        let Some(objects) = &mut self.objects else { return };
+        let gone: Vec<ObjectId> = objects.iter().filter(|o| !keep(o)).map(|o| o.id).collect();
+        if gone.is_empty() {
+            return;
+        }
+        objects.retain(keep);
+        let stays = |id: &ObjectId| !gone.contains(id);
+        for object in objects {
+            object.parent = object.parent.filter(stays);
+        }
+        self.tables.retain(|id| stays(&id));
+        self.attributes.retain(|a| stays(&a.object));
+        for track in self.tracks.iter_mut().flatten() {
+            track.object = track.object.filter(stays);
+        }
+        for signal in &mut self.signals {
+            signal.object = signal.object.filter(stays);
         }
     }
 }
@@ -268,6 +277,36 @@ mod tests {
         p.retract(&"a".into());
         assert_eq!(p.objects().iter().map(|o| o.id.0).collect::<Vec<_>>(), [1]);
         assert_eq!(p.next_object_id(), ObjectId(2));
+    }
+
+    #[test]
+    fn nothing_refers_to_an_object_that_is_left_out() {
+        let mut p = Perception::default();
+        let mut found = objects([object(0, None), object(1, Some(0))]);
+        found.objects.as_mut().unwrap()[0].score = 0.2;
+        for id in [ObjectId(0), ObjectId(1)] {
+            found.tables.embeddings.push(id, &[1.0]);
+            found.attributes.push(Attribute { object: id, name: "n".into(), value: 1i64.into() });
+            found.signals.push(Signal { object: Some(id), ..Signal::new("s", true) });
+        }
+        p.merge(&"a".into(), ObjectId(0), found);
+        p.retain_reported(0.5);
+        assert_eq!(p.objects(), [Object { source: "a".into(), ..object(1, None) }]);
+        assert_eq!(p.tables().embeddings.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(p.attributes().iter().map(|a| a.object.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(p.signals().iter().map(|s| s.object).collect::<Vec<_>>(), [None, Some(ObjectId(1))]);
+        // The number is free again: what comes next has nothing of what was there before.
+        p.retract(&"a".into());
+        assert_eq!((p.next_object_id(), p.tables().is_empty()), (ObjectId(0), true));
+    }
+
+    #[test]
+    fn an_id_out_of_all_bounds_is_no_panic() {
+        let mut p = Perception::default();
+        p.merge(&"wild".into(), ObjectId(0), objects([object(u32::MAX, None)]));
+        assert_eq!(p.next_object_id(), ObjectId(u32::MAX));
+        p.merge(&"wilder".into(), ObjectId(0), objects([object(u32::MAX, None)]));
+        assert_eq!(p.objects().len(), 2);
     }
 
     proptest! {

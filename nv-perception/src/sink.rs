@@ -18,7 +18,8 @@ pub trait OutputSink: Send {
     /// After one that [is fatal](SinkError::is_fatal) the sink gets nothing more.
     fn emit(&mut self, output: &Output) -> Result<(), SinkError>;
 
-    /// Called once after the last output: write out what is held back.
+    /// Called once after the last output, also where there was none: write out what is held back. Not after a fatal error or
+    /// a panic.
     ///
     /// # Errors
     /// Something could not be written.

@@ -80,11 +80,13 @@ impl fmt::Debug for SourceSpec {
     }
 }
 
-/// The URL with user name and password taken out, fit for a log, an error or an output.
+/// The URL with user name and password taken out, fit for a log, an error or an output: before the host, and where a camera
+/// wants them as parameters.
 ///
 /// ```
 /// # use nv_perception::redact_url;
 /// assert_eq!(redact_url("rtsp://joe:s3cret@10.0.0.7/stream1"), "rtsp://***@10.0.0.7/stream1");
+/// assert_eq!(redact_url("rtsp://10.0.0.7/live?channel=1&password=s3cret"), "rtsp://10.0.0.7/live?channel=1&password=***");
 /// assert_eq!(redact_url("file:yard.mp4"), "file:yard.mp4");
 /// ```
 pub fn redact_url(url: &str) -> String {
@@ -94,10 +96,30 @@ pub fn redact_url(url: &str) -> String {
     }
     // A password may hold an unescaped '/', '?', '#' or '@'. So everything up to the last '@' goes: of a path with an '@'
     // too much is hidden, of credentials never too little.
-    match rest.rfind('@') {
-        Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),
-        None => url.to_owned(),
-    }
+    let (credentials, rest) = match rest.rfind('@') {
+        Some(at) => ("***@", &rest[at + 1..]),
+        None => ("", rest),
+    };
+    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    // Some cameras have their parameters in the path.
+    let path = redact_parameters(path, &['/', '&']);
+    let query = query.map(|query| format!("?{}", redact_parameters(query, &['&']))).unwrap_or_default();
+    format!("{scheme}://{credentials}{path}{query}")
+}
+
+/// `name=value` parts, with the values of those that are named like credentials taken out.
+fn redact_parameters(text: &str, delimiters: &[char]) -> String {
+    const SECRETS: [&str; 9] = ["user", "login", "pass", "pwd", "psw", "secret", "token", "auth", "key"];
+    let redacted = |part: &str| {
+        let (body, delimiter) = part.strip_suffix(delimiters).map_or((part, ""), |b| (b, &part[b.len()..]));
+        match body.split_once('=') {
+            Some((name, _)) if SECRETS.iter().any(|s| name.to_ascii_lowercase().contains(s)) => {
+                format!("{name}=***{delimiter}")
+            }
+            _ => part.to_owned(),
+        }
+    };
+    text.split_inclusive(delimiters).map(redacted).collect()
 }
 
 /// What is known of a stream.
@@ -272,6 +294,10 @@ mod tests {
             "rtsp://joe:s3cret@10.0.0.7/stream1",
             "rtsp://joe:s3cret/with?odd#signs@10.0.0.7/stream1",
             "rtsp://joe:s3cret@with@ats@10.0.0.7",
+            "rtsp://10.0.0.7:554/user=joe&password=s3cret&channel=1&stream=0.sdp?",
+            "rtsp://10.0.0.7:554/user=joe_password=s3cret_channel=1",
+            "http://10.0.0.7/video?Username=joe&PWD=s3cret/with?odd=signs&fps=5",
+            "http://10.0.0.7/video?access_token=s3cret",
         ] {
             let error = SourceError::new(SourceErrorKind::Transient, url, "connection refused");
             let spec = SourceSpec::new(url);

@@ -5,7 +5,8 @@ use crate::{Capabilities, ObjectId, Perception, StageError, StageOutput};
 /// A step of one feed's pipeline: it sees every frame of that feed, in order, on the feed's thread.
 ///
 /// Each feed has an instance of its own, so a stage may keep state from frame to frame (a tracker does). A slow stage slows
-/// its own feed only. A panic is caught, reported and answered by building the stage anew.
+/// its own feed only. A panic is caught, reported and answered by building the stage anew; so are errors of kind
+/// [`DeviceLost`](crate::StageErrorKind::DeviceLost) and [`Fatal`](crate::StageErrorKind::Fatal).
 pub trait Stage: Send {
     /// What it needs and makes. Asked once, before the first frame.
     fn capabilities(&self) -> Capabilities {
@@ -33,7 +34,8 @@ pub trait Stage: Send {
         let _ = stream;
     }
 
-    /// Called once after the last frame, on the feed's thread; not after a panic.
+    /// Called once after the last frame, on the feed's thread, if `start` succeeded. Not called on a stage that is given up:
+    /// after a panic, or an error for which it is built anew.
     fn stop(&mut self) {}
 }
 

@@ -1,4 +1,5 @@
 use std::any::Any;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nv_perception::{StageError, StageErrorKind};
@@ -21,6 +22,39 @@ pub(crate) fn panic_error(call: &str, panic: Box<dyn Any + Send>) -> StageError 
     StageError::new(StageErrorKind::Panic, format!("panic in {call}: {text}"))
 }
 
+/// A value that others wrote. A panic when it is dropped is logged and goes no further, so that whoever drops it goes on.
+pub(crate) struct Foreign<T>(Option<T>);
+
+impl<T> Foreign<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Deref for Foreign<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("taken out by drop alone")
+    }
+}
+
+impl<T> DerefMut for Foreign<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("taken out by drop alone")
+    }
+}
+
+impl<T> Drop for Foreign<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            let (kind, error) = (std::any::type_name::<T>(), panic_error("drop", panic));
+            tracing::warn!(kind, %error, "what was built by others panicked when it was dropped");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +72,21 @@ mod tests {
         check(|| panic!("no luck"), "panic in process: no luck");
         check(|| panic!("no {}", "luck"), "panic in process: no luck");
         check(|| std::panic::panic_any(7), "panic in process: its payload is no text");
+    }
+
+    #[test]
+    fn a_panic_on_drop_goes_no_further() {
+        struct Bad;
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("stumbled")
+            }
+        }
+        drop(Foreign::new(Bad));
+        let caught = catch_unwind(|| {
+            let _held = Foreign::new(Bad);
+            panic!("for another reason");
+        });
+        assert_eq!(panic_error("test", caught.unwrap_err()).message(), "panic in test: for another reason");
     }
 }

@@ -89,13 +89,14 @@ mod guard;
 mod health;
 mod runtime;
 mod sync;
+mod thread;
 
 pub use batch::{
     BatchConfig, BatchConfigError, BatchError, BatchHandle, BatchMetrics, BatchRequest, BatchStartError,
     ProcessorFactory, Quantiles,
 };
 pub use feed::{
-    DropRecord, FeedConfig, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedStats, FrameCounts,
-    PipelineError, QueuePolicy, SinkConfig, SinkStats, StageFactory, StepErrorPolicy, StepStats,
+    DropRecord, FeedConfig, FeedConfigError, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedStats,
+    FrameCounts, PipelineError, QueuePolicy, SinkConfig, SinkStats, StageFactory, StepErrorPolicy, StepStats,
 };
 pub use runtime::{AddFeedError, Runtime, RuntimeConfig, ShutdownReport};

@@ -1,16 +1,17 @@
 use std::collections::{HashMap, HashSet};
-use std::thread::JoinHandle;
+use std::fmt;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nv_core::{Clock as _, HealthEvent, MonoTime, Name, SystemClock};
+use nv_core::{Clock as _, DropReason, HealthEvent, MonoTime, Name, SystemClock};
 use thiserror::Error;
 
 use crate::batch::instance::{Instance, instance_thread};
 use crate::batch::{BatchConfig, BatchHandle, BatchStartError, Point, ProcessorFactory};
-use crate::feed::{Control, FeedConfig, FeedHandle, FeedShared, FeedThread};
+use crate::feed::{FeedConfig, FeedConfigError, FeedHandle, FeedShared, FeedThread};
 use crate::health::HealthHub;
 use crate::sync::{Arc, Mutex};
+use crate::thread::{Abandoned, Worker};
 
 /// Limits of a [`Runtime`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +20,14 @@ pub struct RuntimeConfig {
     pub max_feeds: usize,
     /// Health events that wait for a subscriber; beyond it the subscriber misses some. Default 256.
     pub health_capacity: usize,
+    /// How long a thread may take to end after everything that it could wait for is over. Then it is left behind, and named:
+    /// nothing else is held up by a call that never returns. Default 5 s.
+    pub grace: Duration,
 }
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { max_feeds: 1024, health_capacity: 256 }
+        Self { max_feeds: 1024, health_capacity: 256, grace: Duration::from_secs(5) }
     }
 }
 
@@ -35,6 +39,7 @@ pub struct Runtime {
     config: RuntimeConfig,
     clock: Arc<SystemClock>,
     health: HealthHub,
+    abandoned: Abandoned,
     rooms: Mutex<Rooms>,
 }
 
@@ -55,12 +60,8 @@ struct BatchRoom {
 struct FeedRoom {
     handle: FeedHandle,
     thread: Worker,
-}
-
-/// A thread, and a channel that disconnects when its work is done.
-struct Worker {
-    thread: JoinHandle<()>,
-    done: Receiver<std::convert::Infallible>,
+    /// How long its sinks may take to close.
+    sink_limit: Duration,
 }
 
 /// Why a feed could not be added.
@@ -73,6 +74,22 @@ pub enum AddFeedError {
     /// The runtime has as many feeds as it may.
     #[error("there are {0} feeds already, which is the limit")]
     TooMany(usize),
+    /// The config makes no sense.
+    #[error("feed {feed:?}: {error}")]
+    Config {
+        /// The feed.
+        feed: Name,
+        /// The field and the reason.
+        error: FeedConfigError,
+    },
+    /// A batch point in its pipeline is another runtime's, with a clock of its own.
+    #[error("feed {feed:?}: batch point {batch:?} belongs to another runtime")]
+    ForeignBatch {
+        /// The feed.
+        feed: Name,
+        /// The batch point.
+        batch: Name,
+    },
     /// The runtime has been shut down.
     #[error("the runtime has been shut down")]
     Closed,
@@ -89,16 +106,18 @@ pub enum AddFeedError {
 /// What [`Runtime::shutdown`] could not do in time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// Threads that did not end and were left behind, by name.
+    /// Threads that were left behind, now or earlier, and have not ended yet, by name.
     pub abandoned: Vec<String>,
 }
 
 impl Runtime {
     /// A runtime without batch points and feeds.
+    #[must_use]
     pub fn new(config: RuntimeConfig) -> Self {
         let clock = Arc::new(SystemClock::new());
         let health = HealthHub::new(clock.clone(), config.health_capacity.max(1));
-        Self { config, clock, health, rooms: Mutex::default() }
+        let abandoned = Abandoned::new(health.clone());
+        Self { config, clock, health, abandoned, rooms: Mutex::default() }
     }
 
     /// Health events from now on. A subscriber that does not keep up misses some.
@@ -145,7 +164,7 @@ impl Runtime {
             Ok(room) => {
                 drop(rooms);
                 room.handle.point().stop();
-                Worker::join_all(room.instances, self.clock.now() + GRACE, &self.clock);
+                self.join(room.instances, self.clock.now());
                 Err(refused("the runtime has been shut down"))
             }
             Err(error) => {
@@ -165,52 +184,55 @@ impl Runtime {
         let point = Arc::new(Point::new(name.clone(), config, self.clock.clone(), self.health.clone()));
         let (started, reports) = bounded(point.config.instances);
         let mut instances = Vec::new();
+        let mut result = Ok(());
         for index in 0..point.config.instances {
             let instance = Instance::new(point.clone(), factory.clone(), index);
             let started: Sender<_> = started.clone();
-            let thread = Worker::spawn(format!("nv-batch {name} {index}"), move || instance_thread(instance, &started));
-            match thread {
+            let body = move || instance_thread(&instance, &started);
+            match Worker::spawn(format!("nv-batch {name} {index}"), body) {
                 Ok(worker) => instances.push(worker),
                 Err(error) => {
-                    point.stop();
-                    Worker::join_all(instances, self.clock.now() + Duration::from_secs(5), &self.clock);
                     let error = nv_perception::StageError::fatal(format!("no thread: {error}"));
-                    return Err(BatchStartError::Processor { batch: name.clone(), error });
+                    result = Err(BatchStartError::Processor { batch: name.clone(), error });
+                    break;
                 }
             }
         }
         drop(started);
-        let mut result = Ok(());
-        for _ in 0..instances.len() {
+        let mut waiting: Vec<usize> = (0..instances.len()).collect();
+        while result.is_ok()
+            && let Some(&first) = waiting.first()
+        {
             match reports.recv_deadline(self.clock.instant(limit)) {
-                Ok((_, Ok(_))) => {}
+                Ok((index, Ok(()))) => waiting.retain(|i| *i != index),
                 Ok((_, Err(error))) => result = Err(BatchStartError::Processor { batch: name.clone(), error }),
                 Err(_) => {
-                    let instance = instances.iter().position(|w| !w.is_done()).unwrap_or(0);
                     let limit = point.config.startup_timeout;
-                    result = Err(BatchStartError::Timeout { batch: name.clone(), instance, limit });
+                    result = Err(BatchStartError::Timeout { batch: name.clone(), instance: first, limit });
                 }
-            }
-            if result.is_err() {
-                break;
             }
         }
         if let Err(error) = result {
             point.stop();
-            // One that hangs in its start is left behind; the error names it.
-            Worker::join_all(instances, self.clock.now() + Duration::from_secs(1), &self.clock);
+            // One that hangs in its start is left behind.
+            self.join(instances, self.clock.now());
             return Err(error);
         }
         Ok(BatchRoom { handle: BatchHandle::new(point), instances })
     }
 
     /// Starts a feed. Its source is opened on the feed's own thread: a source that can't be opened is the feed's end, not an
-    /// error here.
+    /// error here. A feed that has ended keeps its name and its account until it is [removed](Self::remove_feed).
     ///
     /// # Errors
     /// See [`AddFeedError`].
     pub fn add_feed(&self, config: FeedConfig) -> Result<FeedHandle, AddFeedError> {
         let name = config.name.clone();
+        config.validate().map_err(|error| AddFeedError::Config { feed: name.clone(), error })?;
+        let foreign = config.pipeline.points().find(|p| !Arc::ptr_eq(&p.clock, &self.clock));
+        if let Some(point) = foreign {
+            return Err(AddFeedError::ForeignBatch { feed: name, batch: point.name.clone() });
+        }
         let mut rooms = self.rooms.lock();
         if rooms.closed {
             return Err(AddFeedError::Closed);
@@ -221,26 +243,40 @@ impl Runtime {
         if rooms.feeds.len() >= self.config.max_feeds {
             return Err(AddFeedError::TooMany(self.config.max_feeds));
         }
+        let sink_limit = config.sink_close_timeout;
         let steps = config.pipeline.step_names().cloned();
         let shared = Arc::new(FeedShared::new(name.clone(), self.clock.clone(), steps));
-        let (control, controls) = bounded(4);
-        let body = FeedThread { config, shared: shared.clone(), control: controls, health: self.health.clone() };
+        let body = FeedThread {
+            config,
+            shared: shared.clone(),
+            health: self.health.clone(),
+            abandoned: self.abandoned.clone(),
+            grace: self.config.grace,
+        };
         let thread = Worker::spawn(format!("nv-feed {name}"), move || body.run());
         let thread = thread.map_err(|error| AddFeedError::Thread { feed: name.clone(), error })?;
-        let handle = FeedHandle { shared, control, done: thread.done.clone() };
-        rooms.feeds.insert(name, FeedRoom { handle: handle.clone(), thread });
+        let handle = FeedHandle { shared, done: thread.done().clone() };
+        rooms.feeds.insert(name, FeedRoom { handle: handle.clone(), thread, sink_limit });
         Ok(handle)
     }
 
     /// Stops a feed, waits for its end and forgets it: its name is free again. `drain` as in [`FeedHandle::stop`].
     /// Returns its handle, or `None` if there is no such feed.
+    ///
+    /// A feed that hangs in a call to its source or to a stage is not waited for: beyond the drain, its sinks' time to close
+    /// and the runtime's grace its thread is [left behind](Self::abandoned), and [`FeedStats::end`](crate::FeedStats::end)
+    /// is `None`.
     pub fn remove_feed(&self, name: &str, drain: Duration) -> Option<FeedHandle> {
-        let room = self.rooms.lock().feeds.remove(name)?;
-        room.handle.stop(drain);
-        // A feed that never ends (a hung stage) would hang this call too; shutdown's limit is where such a one is left.
-        room.handle.wait();
-        let _ = room.thread.thread.join();
-        Some(room.handle)
+        let FeedRoom { handle, thread, sink_limit } = self.rooms.lock().feeds.remove(name)?;
+        handle.stop(drain);
+        let wind_up = sink_limit.max(self.config.grace);
+        let deadline = self.clock.now() + drain.saturating_add(wind_up).saturating_add(self.config.grace);
+        if thread.wait(deadline, &self.clock) {
+            thread.join();
+        } else {
+            self.abandoned.add(Some(handle.name()), thread);
+        }
+        Some(handle)
     }
 
     /// The feeds, in the order of their names.
@@ -256,8 +292,15 @@ impl Runtime {
         self.rooms.lock().batches.iter().map(|b| b.handle.clone()).collect()
     }
 
+    /// Threads that did not end when they should have and are still running, by name: a feed that hung when it was removed, a
+    /// source that does not let itself be cancelled, a sink that does not close, a processor that did not start.
+    pub fn abandoned(&self) -> Vec<String> {
+        self.abandoned.names()
+    }
+
     /// Ends everything: feeds first, which have up to `drain` to finish what is inside them, then batch points. Joins every
-    /// thread; one that does not end within a further 5 s is left behind and named in the report.
+    /// thread; one that does not end within the runtime's grace (a feed's own: twice that) is left behind and named in the
+    /// report.
     pub fn shutdown(&self, drain: Duration) -> ShutdownReport {
         let (feeds, batches) = {
             let mut rooms = self.rooms.lock();
@@ -266,31 +309,32 @@ impl Runtime {
         };
         let deadline = self.clock.now() + drain;
         for feed in feeds.values() {
-            feed.handle.shared.cancel.cancel();
-            let _ = feed.handle.control.try_send(Control::Stop { deadline, shutdown: true });
+            feed.handle.shared.ask_to_stop(deadline, DropReason::Shutdown);
         }
+        // A feed gives its source and sinks the grace before it ends itself.
         let threads = feeds.into_values().map(|f| f.thread).collect();
-        let mut abandoned = Worker::join_all(threads, deadline + GRACE, &self.clock);
+        self.join(threads, deadline + self.config.grace);
         for batch in &batches {
             batch.handle.point().drain();
         }
-        for BatchRoom { handle, instances } in batches {
-            // What waits now comes from the direct API alone; it gets what is left of the drain.
-            let left = Worker::wait_all(&instances, deadline.max(self.clock.now()), &self.clock);
-            if !left {
-                handle.point().stop();
+        // What waits now comes from the direct API alone; it gets what is left of the drain.
+        let deadline = deadline.max(self.clock.now());
+        let mut instances = Vec::new();
+        for room in batches {
+            if !room.instances.iter().all(|i| i.wait(deadline, &self.clock)) {
+                room.handle.point().stop();
             }
-            abandoned.extend(Worker::join_all(instances, self.clock.now() + GRACE, &self.clock));
+            instances.extend(room.instances);
         }
-        for name in &abandoned {
-            tracing::error!(thread = %name, "a thread did not end and is left behind");
-        }
-        ShutdownReport { abandoned }
+        self.join(instances, deadline);
+        ShutdownReport { abandoned: self.abandoned() }
+    }
+
+    /// Joins threads that are about to end; those that have not ended the grace after `by` are left behind.
+    fn join(&self, threads: Vec<Worker>, by: MonoTime) {
+        self.abandoned.join_or_add(threads, by + self.config.grace, &self.clock);
     }
 }
-
-/// How long a thread may take to end after everything that it could wait for is over.
-const GRACE: Duration = Duration::from_secs(5);
 
 impl Drop for Runtime {
     fn drop(&mut self) {
@@ -298,40 +342,12 @@ impl Drop for Runtime {
     }
 }
 
-impl Worker {
-    fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
-        let (token, done) = bounded(0);
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            // Dropped last, also when the body panics.
-            let _token = token;
-            body();
-        })?;
-        Ok(Self { thread, done })
-    }
-
-    fn is_done(&self) -> bool {
-        matches!(self.done.try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
-    }
-
-    /// Waits for all of them. False if one is not done by `deadline`.
-    fn wait_all(workers: &[Self], deadline: MonoTime, clock: &SystemClock) -> bool {
-        workers.iter().all(|worker| {
-            let result = worker.done.recv_deadline(clock.instant(deadline));
-            matches!(result, Err(crossbeam_channel::RecvTimeoutError::Disconnected))
-        })
-    }
-
-    /// Joins all of them; those that are not done by `deadline` are left behind. Returns their names.
-    fn join_all(workers: Vec<Self>, deadline: MonoTime, clock: &SystemClock) -> Vec<String> {
-        let mut abandoned = Vec::new();
-        for worker in workers {
-            if Self::wait_all(std::slice::from_ref(&worker), deadline, clock) {
-                // A panic in it has been logged by the hook, and its feed's end says so.
-                let _ = worker.thread.join();
-            } else {
-                abandoned.push(worker.thread.thread().name().unwrap_or("unnamed").to_owned());
-            }
-        }
-        abandoned
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rooms = self.rooms.lock();
+        let mut feeds: Vec<_> = rooms.feeds.keys().collect();
+        feeds.sort();
+        let batches: Vec<_> = rooms.batches.iter().map(|b| b.handle.processor_id()).collect();
+        f.debug_struct("Runtime").field("feeds", &feeds).field("batches", &batches).finish_non_exhaustive()
     }
 }

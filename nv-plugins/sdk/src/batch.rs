@@ -28,6 +28,8 @@ impl State {
     fn process(&mut self, call: &BatchCall<'_>) -> Result<BatchOutcome, StageError> {
         let mut entries = self.entries(call)?;
         let error = self.processor.process(&mut entries).err();
+        // The processor may have put them into another order; across the boundary results go back in the one they came in.
+        entries.sort_by_key(BatchEntry::slot);
         let results = entries.iter_mut().map(|entry| self.result(entry)).collect();
         Ok(BatchOutcome { results, error: error.as_ref().map(error_to_abi).into() })
     }
@@ -42,7 +44,8 @@ impl State {
             .collect::<Result<Vec<_>, _>>()?;
         call.entries
             .iter()
-            .map(|entry| {
+            .enumerate()
+            .map(|(slot, entry)| {
                 let frame = frames.get(entry.frame as usize);
                 let perception = perceptions.get(entry.perception as usize);
                 let (Some(frame), Some(perception)) = (frame, perception) else {
@@ -53,7 +56,7 @@ impl State {
                     .has_region
                     .then(|| Region { object: ObjectId(entry.region_object), bbox: BBox::new(x1, y1, x2, y2) });
                 let feed = self.decoder.name(entry.feed.as_str());
-                Ok(BatchEntry::new(feed, entry.session, frame.clone(), region, perception.clone()))
+                Ok(BatchEntry::new(feed, entry.session, frame.clone(), region, perception.clone()).at_slot(slot))
             })
             .collect()
     }

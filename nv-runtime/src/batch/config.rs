@@ -5,7 +5,7 @@ use thiserror::Error;
 /// How a batch point forms and guards its batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchConfig {
-    /// The most entries in a batch. Default 16. The processor's own limit counts where it is lower.
+    /// The most entries in a batch. Default 16. The processor's own limit, or the size that it prefers, counts where it is lower.
     pub max_batch_size: usize,
     /// Processors, each on a thread of its own. Default 1.
     pub instances: usize,
@@ -23,7 +23,8 @@ pub struct BatchConfig {
     pub max_in_flight_per_feed: usize,
     /// Regions of one frame that are looked at. Default 64.
     pub max_regions_per_frame: usize,
-    /// Entries that wait at the point, over all feeds. Default 4,096.
+    /// Entries that wait at the point, over all feeds. Default 4,096. Beyond it a feed's frames are dropped as
+    /// [`Unavailable`](nv_core::DropReason::Unavailable).
     pub max_pending: usize,
 }
 
@@ -102,9 +103,11 @@ impl BatchConfig {
         Ok(())
     }
 
-    /// Frames that each of `feeds` file feeds may have at the point, so that together they fill batches of `max_batch`.
+    /// Frames that each of `feeds` file feeds may have at the point: together they fill batches of `max_batch`, and no more
+    /// wait than `max_pending`.
     pub(crate) fn file_slots(&self, max_batch: usize, feeds: usize) -> usize {
-        (2 * max_batch * self.instances).div_ceil(feeds.max(1))
+        let feeds = feeds.max(1);
+        (2 * max_batch * self.instances).div_ceil(feeds).min(self.max_pending / feeds).max(1)
     }
 }
 
@@ -141,5 +144,7 @@ mod tests {
         check(3, 11);
         check(4, 8);
         check(64, 1);
+        let small = BatchConfig { max_pending: 20, ..BatchConfig::default() };
+        assert_eq!([1, 3, 50].map(|feeds| small.file_slots(16, feeds)), [20, 6, 1]);
     }
 }

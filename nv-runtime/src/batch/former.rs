@@ -12,6 +12,13 @@ pub(crate) struct LaneKey {
     generation: u32,
 }
 
+impl LaneKey {
+    /// The lane's place: small, and used again once the lane is gone.
+    pub(crate) fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
 /// Names an entry, from submission until its slot is freed. Afterwards it fits nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct EntryKey {
@@ -260,13 +267,13 @@ impl<T> Former<T> {
 
     /// Takes a batch of at most `max_batch` entries, by weighted round robin over the lanes.
     ///
-    /// `bind` finds the frame for a claim, or nothing, in which case the claim is gone. An entry of a live lane that is
-    /// older than `max_age` goes to `expired` instead.
+    /// `bind` finds the frame for a claim and says when it was received, or nothing, in which case the claim is gone. An
+    /// entry of a live lane that is older than `max_age` goes to `expired` instead.
     pub(crate) fn take(
         &mut self,
         now: MonoTime,
         batch: &mut Vec<Taken<T>>,
-        mut bind: impl FnMut(LaneKey, EntryKey) -> Option<T>,
+        mut bind: impl FnMut(LaneKey, EntryKey) -> Option<(T, MonoTime)>,
         mut expired: impl FnMut(EntryKey, T),
     ) {
         while batch.len() < self.config.max_batch {
@@ -278,21 +285,16 @@ impl<T> Former<T> {
             let live = lane.spec.live;
             self.pending -= 1;
             let wait = now.since(waiting.submitted);
-            let payload = match waiting.bound {
-                Some(entry) if live && now.since(entry.received) > self.config.max_age => {
-                    self.free_entry(waiting.key);
-                    expired(waiting.key, entry.payload);
-                    continue;
-                }
-                Some(entry) => entry.payload,
-                None => match bind(lane_key, waiting.key) {
-                    Some(payload) => payload,
-                    None => {
-                        self.free_entry(waiting.key);
-                        continue;
-                    }
-                },
+            let bound = waiting.bound.map(|b| (b.payload, b.received)).or_else(|| bind(lane_key, waiting.key));
+            let Some((payload, received)) = bound else {
+                self.free_entry(waiting.key);
+                continue;
             };
+            if live && now.since(received) > self.config.max_age {
+                self.free_entry(waiting.key);
+                expired(waiting.key, payload);
+                continue;
+            }
             self.charge(index);
             self.entries[waiting.key.index as usize].dispatched = Some(now);
             self.dispatched += 1;

@@ -18,6 +18,8 @@ pub struct BatchMetrics {
     pub timed_out: u64,
     /// Entries that were too old when their turn came.
     pub expired: u64,
+    /// Frames of live feeds that fresher ones were taken before.
+    pub superseded: u64,
     /// Batches computed.
     pub batches: u64,
     /// Batches by size; index 0 is size 1.

@@ -20,16 +20,21 @@ pub(crate) struct Point {
     pub(crate) clock: Arc<SystemClock>,
     pub(crate) health: HealthHub,
     state: Mutex<State>,
-    /// Signalled when something was submitted, or the phase changed.
+    /// Signalled when something was submitted, or the phase changed. Instances that have a processor wait here.
     wake: Condvar,
+    /// The same for instances that have none: else they would take wake-ups from those who could work.
+    wake_unable: Condvar,
 }
 
 pub(super) struct State {
     former: Former<Job>,
-    lanes: Vec<AttachedLane>,
+    /// By the index of their keys.
+    lanes: Vec<Option<AttachedLane>>,
     pub(super) phase: PointPhase,
     /// Instances that wait on `wake`.
     idle: usize,
+    /// Instances that wait on `wake_unable`.
+    idle_unable: usize,
     /// Instances that have a processor.
     pub(super) able: usize,
     /// Why the last instance that lost its processor did.
@@ -124,6 +129,7 @@ impl Point {
             lanes: Vec::new(),
             phase: PointPhase::Running,
             idle: 0,
+            idle_unable: 0,
             able: 0,
             trouble: String::new(),
             capabilities: None,
@@ -134,7 +140,15 @@ impl Point {
             since: clock.now(),
             next_batch: 0,
         };
-        Self { name, config, clock, health, state: Mutex::new(state), wake: Condvar::new() }
+        Self {
+            name,
+            config,
+            clock,
+            health,
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            wake_unable: Condvar::new(),
+        }
     }
 
     // --- The feeds' side.
@@ -150,7 +164,11 @@ impl Point {
         let live = matches!(kind, LaneKind::Live(_));
         let key = state.former.attach(LaneSpec { live, slots: count, weight: 1 });
         slots.store(count, Ordering::Relaxed);
-        state.lanes.push(AttachedLane { key, kind, slots });
+        let index = key.index();
+        if state.lanes.len() <= index {
+            state.lanes.resize_with(index + 1, || None);
+        }
+        state.lanes[index] = Some(AttachedLane { key, kind, slots });
         self.share_file_slots(&mut state);
         key
     }
@@ -160,16 +178,18 @@ impl Point {
         let mut state = self.state.lock();
         let mut gone = Vec::new();
         state.former.detach(key, |job| gone.push(job));
-        state.lanes.retain(|l| l.key != key);
+        let lane = state.lanes.get_mut(key.index()).and_then(|lane| lane.take_if(|l| l.key == key));
         self.share_file_slots(&mut state);
         self.wake_one(state);
+        // Frames and channels are given back without the lock.
+        drop((gone, lane));
     }
 
     fn share_file_slots(&self, state: &mut State) {
         let is_file = |l: &&AttachedLane| matches!(l.kind, LaneKind::File);
-        let files = state.lanes.iter().filter(is_file).count();
+        let files = state.lanes.iter().flatten().filter(is_file).count();
         let slots = self.config.file_slots(state.former.max_batch(), files);
-        for lane in state.lanes.iter().filter(is_file) {
+        for lane in state.lanes.iter().flatten().filter(is_file) {
             state.former.set_slots(lane.key, slots);
             lane.slots.store(slots, Ordering::Relaxed);
         }
@@ -207,22 +227,29 @@ impl Point {
         }
     }
 
-    /// Submits up to `count` claims; returns how many were taken: fewer where slots or the point's bound ran out.
-    ///
-    /// # Errors
-    /// [`Refusal::NoLane`]: the point takes nothing any more.
-    pub(crate) fn claim(&self, key: LaneKey, count: usize, next_due: Option<MonoTime>) -> Result<usize, Refusal> {
+    /// Submits up to `count` claims; returns how many were taken, and why the next one was not.
+    pub(crate) fn claim(&self, key: LaneKey, count: usize, next_due: Option<MonoTime>) -> (usize, Option<Refusal>) {
         let now = self.clock.now();
         let mut state = self.state.lock();
         if state.phase != PointPhase::Running {
-            return Err(Refusal::NoLane);
+            return (0, Some(Refusal::NoLane));
         }
         state.former.set_cadence(key, true, next_due);
-        let taken = (0..count).take_while(|_| state.former.claim(now, key).is_ok()).count();
+        let mut taken = 0;
+        let mut refusal = None;
+        while taken < count && refusal.is_none() {
+            match state.former.claim(now, key) {
+                Ok(_) => taken += 1,
+                Err(why) => refusal = Some(why),
+            }
+        }
+        if refusal == Some(Refusal::Full) {
+            state.counts.rejected += (count - taken) as u64;
+        }
         if taken > 0 {
             self.wake_one(state);
         }
-        Ok(taken)
+        (taken, refusal)
     }
 
     /// Notes that no more frames come from a lane's feed, so that nobody waits for them.
@@ -266,7 +293,7 @@ impl Point {
 
     pub(super) fn set_capabilities(&self, capabilities: BatchCapabilities) {
         let mut state = self.state.lock();
-        if let Some(most) = capabilities.max_batch {
+        for most in [capabilities.max_batch, capabilities.preferred_batch].into_iter().flatten() {
             state.former.limit_batch(most);
         }
         state.capabilities = Some(capabilities);
@@ -283,6 +310,7 @@ impl Point {
         }
         drop(state);
         self.wake.notify_all();
+        self.wake_unable.notify_all();
     }
 
     /// Fails what waits with `CoordinatorShutdown`; nothing more is computed.
@@ -292,6 +320,7 @@ impl Point {
         let failed = state.take_waiting();
         drop(state);
         self.wake.notify_all();
+        self.wake_unable.notify_all();
         failed.fail(DropReason::Shutdown, || BatchError::CoordinatorShutdown { batch: self.name.clone() });
     }
 
@@ -331,10 +360,11 @@ impl Point {
     pub(super) fn wait_unable(&self, until: MonoTime) -> bool {
         let mut state = self.state.lock();
         loop {
-            if state.phase != PointPhase::Running && (state.able == 0 || state.former.pending() == 0) {
-                let phase = state.phase;
+            if state.phase != PointPhase::Running {
+                let nobody_can = state.able == 0;
                 drop(state);
-                if phase == PointPhase::Draining {
+                // What waits is for those who can compute it, or for nobody.
+                if nobody_can {
                     self.stop();
                 }
                 return false;
@@ -354,7 +384,9 @@ impl Point {
                 state = self.state.lock();
                 continue;
             }
-            state = self.wait(state, Some(until));
+            state.idle_unable += 1;
+            state = self.wake_unable.wait_until(state, self.clock.instant(until));
+            state.idle_unable -= 1;
         }
     }
 
@@ -389,12 +421,13 @@ impl Point {
         let mut expired = Vec::new();
         let (former, lanes, counts) = (&mut state.former, &state.lanes, &mut state.counts);
         let bind = |key: LaneKey, entry: EntryKey| {
-            let LaneKind::Live(route) = &lanes.iter().find(|l| l.key == key)?.kind else { return None };
-            let queued = route.intake.bind(now, entry)?;
+            let LaneKind::Live(route) = &lanes.get(key.index())?.as_ref()?.kind else { return None };
+            let queued = route.intake.bind(now, entry, &mut counts.superseded)?;
             counts.submitted += 1;
+            let received = queued.frame.received();
             let feed = route.intake.feed().clone();
             let entry = BatchEntry::new(feed, queued.session, queued.frame, None, empty_perception());
-            Some(Job { entry, reply: route.reply.clone() })
+            Some((Job { entry, reply: route.reply.clone() }, received))
         };
         former.take(now, &mut batch.taken, bind, |key, job| expired.push((key, job)));
         state.counts.expired += expired.len() as u64;
@@ -411,10 +444,13 @@ impl Point {
     }
 
     fn wake_one(&self, state: MutexGuard<'_, State>) {
-        let idle = state.idle > 0;
+        let (idle, unable) = (state.idle > 0, state.able == 0 && state.idle_unable > 0);
         drop(state);
         if idle {
             self.wake.notify_one();
+        }
+        if unable {
+            self.wake_unable.notify_one();
         }
     }
 
@@ -439,7 +475,7 @@ impl State {
     fn take_waiting(&mut self) -> Waiting {
         let mut jobs = Vec::new();
         let claims = self.former.drain(|key, job| jobs.push((key, job)));
-        let intake = |key| match &self.lanes.iter().find(|l| l.key == key)?.kind {
+        let intake = |key: LaneKey| match &self.lanes.get(key.index())?.as_ref()?.kind {
             LaneKind::Live(route) => Some(route.intake.clone()),
             LaneKind::File | LaneKind::Direct => None,
         };
@@ -448,7 +484,7 @@ impl State {
 }
 
 impl Waiting {
-    /// Fails every entry with `error`, and drops a frame for every claim with `reason`. Not under the point's lock.
+    /// Fails every entry with `error`, and a frame for every claim with `reason`. Not under the point's lock.
     fn fail(self, reason: DropReason, error: impl Fn() -> BatchError) {
         for (intake, count) in self.claims {
             intake.void_claims(count, reason);

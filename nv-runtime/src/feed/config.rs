@@ -1,13 +1,17 @@
+use std::fmt;
 use std::time::Duration;
 
 use nv_core::Name;
 use nv_perception::{OutputSink, SourceFactory, SourceSpec};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::{FeedPipeline, QueuePolicy};
 use crate::sync::Arc;
 
 /// What a feed does with a frame when one of its steps fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StepErrorPolicy {
     /// Drops the frame, for the reason that the step failed for.
     #[default]
@@ -34,8 +38,8 @@ pub struct FeedConfig {
     pub queue_policy: Option<QueuePolicy>,
     /// The oldest a queued frame may be to be taken before the newest one. Default: one measured frame interval.
     pub freshness: Option<Duration>,
-    /// Frames between the queue and the outputs at a time. Default: live 2 + batch points, file 2 + the sum of its slots at
-    /// its batch points.
+    /// Frames between the queue and the outputs at a time. Default: file 2 + the sum of its slots at its batch points; live
+    /// the same with a slot less at each point, which with 2 slots is 2 + batch points.
     pub max_in_pipeline: Option<usize>,
     /// What happens to a frame when a step fails.
     pub on_step_error: StepErrorPolicy,
@@ -45,7 +49,8 @@ pub struct FeedConfig {
     pub provenance: bool,
     /// Ends the feed after this many frames. Default: never.
     pub frame_limit: Option<u64>,
-    /// How long a sink may take to write out what it holds when the feed ends. Default 30 s.
+    /// How long a sink may take to write out what it holds when the feed ends. Default 30 s. A sink that takes longer is left
+    /// behind; in a shutdown no sink has longer than the drain and the runtime's grace.
     pub sink_close_timeout: Duration,
 }
 
@@ -76,6 +81,57 @@ impl FeedConfig {
     }
 }
 
+/// A [`FeedConfig`] that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{field} is {value}: {reason}")]
+pub struct FeedConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl FeedConfig {
+    /// Checks every field. [`Runtime::add_feed`](crate::Runtime::add_feed) does so.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self) -> Result<(), FeedConfigError> {
+        let counts = [("queue_capacity", Some(self.queue_capacity)), ("max_in_pipeline", self.max_in_pipeline)];
+        let sinks = self.sinks.iter().map(|s| ("sinks.queue_capacity", Some(s.queue_capacity)));
+        for (field, value) in counts.into_iter().chain(sinks) {
+            let reason = match value {
+                Some(0) => "it must be at least 1",
+                Some(MOST_WAITING..) => "it is beyond any use",
+                _ => continue,
+            };
+            return Err(FeedConfigError { field, value: value.unwrap_or_default().to_string(), reason });
+        }
+        if !self.report_threshold.is_finite() {
+            let (field, value) = ("report_threshold", self.report_threshold.to_string());
+            return Err(FeedConfigError { field, value, reason: "it must be a number" });
+        }
+        Ok(())
+    }
+}
+
+/// Beyond this many frames or outputs, waiting for their turn is of no use to anybody.
+const MOST_WAITING: usize = 1 << 16;
+
+impl fmt::Debug for FeedConfig {
+    /// Without credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeedConfig")
+            .field("name", &self.name)
+            .field("spec", &self.spec)
+            .field("pipeline", &self.pipeline)
+            .field("sinks", &self.sinks)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A sink and its queue.
 pub struct SinkConfig {
     /// Its name in statistics and health events.
@@ -90,5 +146,14 @@ impl SinkConfig {
     /// A sink with the default queue.
     pub fn new(name: impl Into<Name>, sink: Box<dyn OutputSink>) -> Self {
         Self { name: name.into(), sink, queue_capacity: 16 }
+    }
+}
+
+impl fmt::Debug for SinkConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SinkConfig")
+            .field("name", &self.name)
+            .field("queue_capacity", &self.queue_capacity)
+            .finish_non_exhaustive()
     }
 }

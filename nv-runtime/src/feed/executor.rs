@@ -8,26 +8,14 @@ use super::flow::{Action, Flow};
 use super::intake::{Bound, Glance};
 use super::outlet::Outlet;
 use super::queue::Queued;
-use super::source::SourceEnd;
-use super::steps::{BatchStep, Step, attach, breaks_stage};
+use super::steps::{Step, attach, breaks_stage};
+use super::stop::Stop;
 use super::{FeedEnd, FeedPipeline, FeedShared, Intake, StepErrorPolicy};
-use crate::batch::{BatchError, Completion, EntryKey, Refusal, empty_perception};
+use crate::batch::{Completion, EntryKey, Refusal, empty_perception};
 use crate::health::HealthHub;
 use crate::sync::Arc;
 
-/// What a feed's owner tells its executor.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Control {
-    /// Take no more frames; those inside have until `deadline`.
-    Stop {
-        /// When what is left is dropped.
-        deadline: MonoTime,
-        /// Whether the whole runtime stops.
-        shutdown: bool,
-    },
-}
-
-/// The event loop of a feed: frames, completions and control in; stage calls, submissions and outputs out. What may happen
+/// The event loop of a feed: frames, completions and a stop in; stage calls, submissions and outputs out. What may happen
 /// next to which frame is [`Flow`]'s to say.
 pub(crate) struct Executor {
     name: Name,
@@ -37,7 +25,6 @@ pub(crate) struct Executor {
     intake: Arc<Intake>,
     steps: Vec<Step>,
     completions: Receiver<Completion>,
-    control: Receiver<Control>,
     flow: Flow<Work>,
     outlet: Outlet,
     live: bool,
@@ -48,10 +35,15 @@ pub(crate) struct Executor {
     stop: Option<Stop>,
 }
 
-#[derive(Clone, Copy)]
-struct Stop {
-    deadline: MonoTime,
-    reason: DropReason,
+/// How an executor's run came to its end. Whatever it was, every frame has ended.
+#[derive(Debug)]
+pub(crate) enum Finish {
+    /// The source has ended and what it gave has left.
+    Ended,
+    /// It was stopped, and what was left after the drain was dropped.
+    Stopped,
+    /// The feed can't go on.
+    Failed(FeedEnd),
 }
 
 /// A frame inside the pipeline.
@@ -82,7 +74,6 @@ pub(crate) struct ExecutorParts {
     pub(crate) health: HealthHub,
     pub(crate) intake: Arc<Intake>,
     pub(crate) pipeline: FeedPipeline,
-    pub(crate) control: Receiver<Control>,
     pub(crate) outlet: Outlet,
     pub(crate) live: bool,
     pub(crate) max_in_pipeline: Option<usize>,
@@ -90,10 +81,9 @@ pub(crate) struct ExecutorParts {
 }
 
 impl Executor {
-    /// Attaches the pipeline to its batch points.
+    /// Attaches the pipeline to its batch points. It leaves them when the executor is dropped.
     pub(crate) fn new(parts: ExecutorParts) -> Self {
-        let ExecutorParts { shared, health, intake, pipeline, control, outlet, live, max_in_pipeline, on_step_error } =
-            parts;
+        let ExecutorParts { shared, health, intake, pipeline, outlet, live, max_in_pipeline, on_step_error } = parts;
         let (steps, completions) = attach(pipeline, &intake, live);
         Self {
             name: shared.name.clone(),
@@ -104,12 +94,11 @@ impl Executor {
             intake,
             steps,
             completions,
-            control,
             outlet,
             live,
             max_in_pipeline,
             on_step_error,
-            glance: Glance { bound: Vec::new(), queued: 0, claims: 0, next_due: None, ended: false },
+            glance: Glance::default(),
             source_ended: false,
             stop: None,
         }
@@ -125,19 +114,20 @@ impl Executor {
         Ok(())
     }
 
-    /// Runs until every frame has ended. `Some`: the feed failed.
-    pub(crate) fn run(&mut self) -> Option<FeedEnd> {
+    /// Runs until every frame has ended.
+    pub(crate) fn run(&mut self) -> Finish {
+        self.stop = self.shared.stop.get();
         loop {
-            while let Ok(control) = self.control.try_recv() {
-                self.controlled(control);
+            if self.shared.stop.wakeups().try_recv().is_ok() {
+                self.stop = self.shared.stop.get();
             }
             while let Ok(completion) = self.completions.try_recv() {
                 self.completed(completion);
             }
             self.look();
-            if self.stop.is_some_and(|s| s.deadline <= self.clock.now()) {
+            if self.stop.is_some_and(|s| s.deadline <= self.clock.now()) && !self.is_finished() {
                 self.abandon_all();
-                return None;
+                return Finish::Stopped;
             }
             self.outlet.flush();
             let filled = self.fill();
@@ -145,11 +135,11 @@ impl Executor {
                 Some(action) => {
                     if let Err(end) = self.act(action) {
                         self.abandon_all();
-                        return Some(end);
+                        return Finish::Failed(end);
                     }
                 }
                 None if filled => {}
-                None if self.is_finished() => return None,
+                None if self.is_finished() => return Finish::Ended,
                 None => self.wait(),
             }
         }
@@ -157,26 +147,17 @@ impl Executor {
 
     // --- Events in.
 
-    fn controlled(&mut self, control: Control) {
-        let Control::Stop { deadline, shutdown } = control;
-        let reason = if shutdown { DropReason::Shutdown } else { DropReason::FeedStopped };
-        let deadline = self.stop.map_or(deadline, |s| s.deadline.min(deadline));
-        self.stop = Some(Stop { deadline, reason });
-    }
-
-    /// Looks at the intake, and takes in frames that claims were bound to.
+    /// Looks at the intake, and takes in frames that claims stood for.
     fn look(&mut self) {
-        self.glance = self.intake.glance();
-        for Bound { queued, key, at } in std::mem::take(&mut self.glance.bound) {
-            let seq = queued.frame.seq();
-            let mut work = Work::new(queued, at);
-            if let Some(batch) = self.steps.first_mut().and_then(Step::as_batch) {
-                batch.used += 1;
-                let check_at = at + batch.point.config.response_timeout;
-                work.at_point = Some(AtPoint { step: 0, key, first_id: ObjectId(0), check_at });
-            }
-            self.flow.enter_submitted(seq, work);
+        self.intake.glance(&mut self.glance);
+        for frame in self.glance.superseded.drain(..) {
+            tracing::debug!(feed = %self.name, seq = frame.seq(), reason = %DropReason::Superseded, "frame dropped");
         }
+        let mut bound = std::mem::take(&mut self.glance.bound);
+        for bound in bound.drain(..) {
+            self.take_bound(bound);
+        }
+        self.glance.bound = bound;
         if self.glance.ended && !self.source_ended {
             self.source_ended = true;
             for step in &mut self.steps {
@@ -186,6 +167,22 @@ impl Executor {
             }
         }
         self.check_overdue();
+    }
+
+    /// Takes in a frame that is at work at the first step already, or that the batch point could not take.
+    fn take_bound(&mut self, Bound { queued, at, outcome }: Bound) {
+        let seq = queued.frame.seq();
+        let mut work = Work::new(queued, at);
+        if let (Ok(key), Some(batch)) = (outcome, self.steps.first_mut().and_then(Step::as_batch)) {
+            batch.used += 1;
+            let check_at = at + batch.point.config.response_timeout;
+            work.at_point = Some(AtPoint { step: 0, key, first_id: ObjectId(0), check_at });
+        }
+        self.flow.enter_submitted(seq, work);
+        if let Err(reason) = outcome {
+            self.count(0, false, Duration::ZERO);
+            self.step_failed(seq, 0, reason);
+        }
     }
 
     /// Takes a result in. One whose frame was given up is discarded.
@@ -249,7 +246,7 @@ impl Executor {
 
     // --- Actions out.
 
-    /// Takes frames in as far as there is room. True if something was taken.
+    /// Takes frames in as far as there is room. True if something was taken or given up.
     fn fill(&mut self) -> bool {
         let room = self.limit().saturating_sub(self.flow.len() + self.glance.claims);
         if let Some(Step::Batch(batch)) = self.steps.first()
@@ -262,17 +259,15 @@ impl Executor {
             }
             // Counted before they are made, since they may be bound the moment they are.
             self.intake.add_claims(wanted);
-            let made = batch.point.claim(batch.lane, wanted, self.glance.next_due);
-            let missing = wanted - made.as_ref().copied().unwrap_or(0);
-            match made {
-                Ok(0) => self.intake.return_claims(missing),
-                Ok(_) => {
-                    self.intake.return_claims(missing);
-                    return true;
-                }
-                Err(_) => self.intake.void_claims(missing, DropReason::Shutdown),
+            let (made, refusal) = batch.point.claim(batch.lane, wanted, self.glance.next_due);
+            let missing = wanted - made;
+            match refusal {
+                None => {}
+                // Something of this feed's is there; its end is what to wait for.
+                Some(Refusal::NoSlot) => self.intake.return_claims(missing),
+                Some(refusal) => self.intake.void_claims(missing, batch.refused(refusal).drop_reason()),
             }
-            return false;
+            return made > 0 || !matches!(refusal, Some(Refusal::NoSlot));
         }
         if room == 0 || self.glance.queued == 0 {
             return false;
@@ -332,7 +327,6 @@ impl Executor {
     }
 
     fn submit(&mut self, seq: u64, step: usize) {
-        let next_due = self.glance.next_due;
         let (Some(batch), Some(work)) = (self.steps.get_mut(step).and_then(Step::as_batch), self.flow.get_mut(seq))
         else {
             return;
@@ -340,20 +334,17 @@ impl Executor {
         let first_id = work.perception.next_object_id();
         let entry =
             BatchEntry::new(self.name.clone(), work.session, work.frame.clone(), None, Arc::clone(&work.perception));
-        let next_due = if self.source_ended { None } else { next_due };
-        match batch.point.submit(batch.lane, entry, batch.reply.clone(), next_due) {
+        match batch.point.submit(batch.lane, entry, batch.reply.clone(), self.glance.next_due) {
             Ok(key) => {
                 batch.used += 1;
                 let check_at = self.clock.now() + batch.point.config.response_timeout;
                 work.at_point = Some(AtPoint { step, key, first_id, check_at });
                 self.flow.submitted(seq);
             }
+            // The lane has got fewer slots since it was looked at: another file feed has come. The frame waits its turn.
+            Err(Refusal::NoSlot) => {}
             Err(refusal) => {
-                let (name, limit) = (batch.point.name.clone(), batch.point.config.max_pending);
-                let error = match refusal {
-                    Refusal::Full | Refusal::NoSlot => BatchError::QueueFull { batch: name, limit },
-                    Refusal::NoLane => BatchError::CoordinatorShutdown { batch: name },
-                };
+                let error = batch.refused(refusal);
                 tracing::debug!(feed = %self.name, seq, %error, "a batch point refused a frame");
                 self.count(step, false, Duration::ZERO);
                 self.step_failed(seq, step, error.drop_reason());
@@ -377,7 +368,7 @@ impl Executor {
     /// Waits for the next event.
     fn wait(&self) {
         let mut select = Select::new();
-        select.recv(&self.control);
+        select.recv(self.shared.stop.wakeups());
         select.recv(&self.completions);
         let wakeups = select.recv(self.intake.wakeups());
         if let Some(queue) = self.outlet.waits_for() {
@@ -431,31 +422,14 @@ impl Executor {
         }
     }
 
-    pub(crate) fn stop_reason(&self) -> DropReason {
+    fn stop_reason(&self) -> DropReason {
         self.stop.map_or(DropReason::FeedStopped, |s| s.reason)
     }
 
-    pub(crate) fn end_of(&self, source: SourceEnd) -> FeedEnd {
-        match source {
-            SourceEnd::EndOfStream => FeedEnd::EndOfStream,
-            SourceEnd::LimitReached => FeedEnd::LimitReached,
-            SourceEnd::Cancelled => FeedEnd::Stopped,
-            SourceEnd::Failed(error) => {
-                self.health.report(Some(&self.name), HealthKind::SourceFailed { error: error.to_string() });
-                FeedEnd::SourceFailed(error)
-            }
-        }
-    }
-
-    /// Stops the stages, leaves the batch points and closes the sinks.
-    pub(crate) fn close(self, sink_limit: Duration) {
-        for step in self.steps {
-            match step {
-                Step::Stage(mut stage) => stage.stop(),
-                Step::Batch(BatchStep { point, lane, .. }) => point.detach(lane),
-            }
-        }
-        self.outlet.close(sink_limit, &self.clock);
+    /// Stops the stages, leaves the batch points and closes the sinks' queues.
+    pub(crate) fn close(self) {
+        drop(self.steps);
+        self.outlet.close();
     }
 
     // --- Small things.
@@ -464,7 +438,8 @@ impl Executor {
     fn limit(&self) -> usize {
         self.max_in_pipeline.unwrap_or_else(|| {
             let points = self.steps.iter().filter_map(|s| match s {
-                Step::Batch(b) => Some(if self.live { 1 } else { b.slots() }),
+                // By default a lane has two slots: one frame beyond what is taken in anyway.
+                Step::Batch(b) => Some(if self.live { b.slots().saturating_sub(1).max(1) } else { b.slots() }),
                 Step::Stage(_) => None,
             });
             2 + points.sum::<usize>()

@@ -3,15 +3,15 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
-use nv_core::{CancelToken, Clock as _, MonoTime, Name, SystemClock};
+use crossbeam_channel::Receiver;
+use nv_core::{CancelToken, Clock as _, DropReason, MonoTime, Name, SystemClock};
 use nv_perception::{SourceError, StageError, StreamInfo};
 use serde::Serialize;
 
 use super::Intake;
-use super::executor::Control;
 use super::ledger::{DropRecord, FrameCounts};
 use super::sink::SinkCounts;
+use super::stop::StopSignal;
 use crate::batch::{Quantiles, metrics::Times};
 use crate::sync::{Arc, Mutex};
 
@@ -20,7 +20,6 @@ use crate::sync::{Arc, Mutex};
 #[derive(Clone)]
 pub struct FeedHandle {
     pub(crate) shared: Arc<FeedShared>,
-    pub(crate) control: Sender<Control>,
     pub(crate) done: Receiver<Infallible>,
 }
 
@@ -135,6 +134,7 @@ pub(crate) struct FeedShared {
     pub(crate) name: Name,
     pub(crate) clock: Arc<SystemClock>,
     pub(crate) cancel: CancelToken,
+    pub(crate) stop: StopSignal,
     pub(crate) end: OnceLock<Arc<FeedEnd>>,
     pub(crate) intake: OnceLock<Arc<Intake>>,
     pub(crate) progress: Mutex<Progress>,
@@ -167,10 +167,19 @@ impl FeedShared {
             name,
             clock,
             cancel: CancelToken::new(),
+            stop: StopSignal::new(),
             end: OnceLock::new(),
             intake: OnceLock::new(),
             progress: Mutex::new(progress),
         }
+    }
+}
+
+impl FeedShared {
+    /// Tells the feed to end: its source at once, what is inside by `deadline`.
+    pub(crate) fn ask_to_stop(&self, deadline: MonoTime, reason: DropReason) {
+        self.stop.ask(deadline, reason);
+        self.cancel.cancel();
     }
 }
 
@@ -195,6 +204,7 @@ impl FeedHandle {
         let end = shared.end.get().cloned();
         let intake = shared.intake.get();
         let frames = intake.map(|i| i.counts()).unwrap_or_default();
+        let last_drops = intake.map(|i| i.last_drops()).unwrap_or_default();
         let progress = shared.progress.lock();
         let seconds = progress.first_received.map_or(0.0, |first| progress.last_emitted.since(first).as_secs_f64());
         FeedStats {
@@ -206,17 +216,15 @@ impl FeedHandle {
             source: progress.source.clone(),
             steps: progress.steps.clone(),
             sinks: progress.sinks.iter().map(|s| s.snapshot()).collect(),
-            last_drops: intake.map(|i| i.last_drops()).unwrap_or_default(),
+            last_drops,
             end,
         }
     }
 
     /// Asks the feed to stop: its source is closed at once, frames that are inside have up to `drain` to leave as usual.
-    /// Does not wait; see [`wait`](Self::wait).
+    /// Asked again, the earliest end of a drain counts. Does not wait; see [`wait`](Self::wait).
     pub fn stop(&self, drain: Duration) {
-        self.shared.cancel.cancel();
-        // A full channel holds an earlier request; a disconnected one means that the feed has ended.
-        let _ = self.control.try_send(Control::Stop { deadline: self.shared.clock.now() + drain, shutdown: false });
+        self.shared.ask_to_stop(self.shared.clock.now() + drain, DropReason::FeedStopped);
     }
 
     /// A channel that never carries anything and disconnects when the feed has ended: for selecting over many feeds.
@@ -224,10 +232,23 @@ impl FeedHandle {
         &self.done
     }
 
-    /// Waits until the feed has ended.
+    /// Waits until the feed has ended: all its frames have, and its sinks have written out what they held or were left
+    /// behind.
     pub fn wait(&self) -> Arc<FeedEnd> {
         // Only ever an error: the channel carries nothing.
         let _ = self.done.recv();
+        self.ended()
+    }
+
+    /// Waits until the feed has ended, at most for `limit`. `None`: it has not.
+    pub fn wait_timeout(&self, limit: Duration) -> Option<Arc<FeedEnd>> {
+        match self.done.recv_timeout(limit) {
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => None,
+            _ => Some(self.ended()),
+        }
+    }
+
+    fn ended(&self) -> Arc<FeedEnd> {
         let missing = || Arc::new(FeedEnd::Internal("the feed's thread ended without a word".into()));
         self.shared.end.get().cloned().unwrap_or_else(missing)
     }

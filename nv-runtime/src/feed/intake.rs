@@ -5,6 +5,7 @@ use nv_core::{Clock, DropReason, Frame, MonoTime, Name};
 
 use super::ledger::{DropRecord, FrameCounts, Ledger};
 use super::queue::{Cadence, FrameQueue, Pushed, QueuePolicy, Queued};
+use super::source::SourceEnd;
 use crate::batch::EntryKey;
 use crate::sync::{Arc, Condvar, Mutex};
 
@@ -28,16 +29,21 @@ struct State {
     freshness: Option<Duration>,
     /// Claims at the batch point that no frame was bound to yet.
     claims: usize,
-    /// Frames that were bound to claims and that the executor has not heard of yet, in the order of their sequence numbers.
+    /// Frames that claims took and that the executor has not heard of yet, in the order of their sequence numbers.
     bound: Vec<Bound>,
+    /// Frames that were passed over for them. The executor gives their memory back, since that is others' code and the
+    /// batch point binds under its lock.
+    superseded: Vec<Frame>,
     phase: Phase,
+    source_end: Option<SourceEnd>,
 }
 
-/// A frame that a batch point took for a claim.
+/// A frame that a claim stood for.
 pub(crate) struct Bound {
     pub(crate) queued: Queued,
-    pub(crate) key: EntryKey,
     pub(crate) at: MonoTime,
+    /// The entry that it was bound to, or why the claim came to nothing.
+    pub(crate) outcome: Result<EntryKey, DropReason>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,22 +52,25 @@ enum Phase {
     Open,
     /// No more frames come in; those in the queue go on.
     Ended,
-    /// Nothing comes in and the queue was emptied.
-    Closed,
+    /// Nothing comes in and the queue was emptied, for this reason.
+    Closed(DropReason),
 }
 
 /// Freshness before the interval of a feed's frames is known.
 const DEFAULT_FRESHNESS: Duration = Duration::from_millis(40);
 
 /// What the executor finds when it looks.
+#[derive(Default)]
 pub(crate) struct Glance {
-    /// Frames that claims were bound to since it last looked.
+    /// Frames that claims took since it last looked.
     pub(crate) bound: Vec<Bound>,
+    /// Frames that were passed over for them, and have been booked as dropped.
+    pub(crate) superseded: Vec<Frame>,
     /// Frames in the queue.
     pub(crate) queued: usize,
     /// Claims that wait for a frame to be bound.
     pub(crate) claims: usize,
-    /// When the next frame is due.
+    /// When the next frame is due; `None` where none is to come.
     pub(crate) next_due: Option<MonoTime>,
     /// Whether no more frames come in.
     pub(crate) ended: bool,
@@ -83,7 +92,9 @@ impl Intake {
             freshness,
             claims: 0,
             bound: Vec::new(),
+            superseded: Vec::new(),
             phase: Phase::Open,
+            source_end: None,
         };
         Self { feed, clock, state: Mutex::new(state), room: Condvar::new(), wake, wakeups }
     }
@@ -109,29 +120,31 @@ impl Intake {
         let seq = state.ledger.receive();
         state.cadence.arrival(now);
         let mut queued = Queued { frame: frame.stamped(seq, now), session, cuts };
-        loop {
+        let full = loop {
             match state.queue.push(queued) {
-                Pushed::Queued => break,
-                Pushed::Evicted(old) => {
-                    self.drop_in(&mut state, old.frame.seq(), DropReason::QueueFull);
-                    break;
-                }
-                Pushed::Full(new) if state.queue.policy() == QueuePolicy::DropNewest => {
-                    self.drop_in(&mut state, new.frame.seq(), DropReason::QueueFull);
-                    break;
-                }
+                Pushed::Queued => break None,
+                Pushed::Evicted(old) => break Some(old),
+                Pushed::Full(new) if state.queue.policy() == QueuePolicy::DropNewest => break Some(new),
                 Pushed::Full(new) => {
                     queued = new;
                     state = self.room.wait(state);
-                    if state.phase != Phase::Open {
-                        self.drop_in(&mut state, queued.frame.seq(), DropReason::FeedStopped);
+                    if let Phase::Closed(reason) = state.phase {
+                        state.ledger.drop(seq, reason, None, self.clock.now());
+                        drop(state);
+                        self.log_drop(seq, reason);
                         return false;
                     }
                 }
             }
+        };
+        if let Some(dropped) = &full {
+            state.ledger.drop(dropped.frame.seq(), DropReason::QueueFull, None, now);
         }
         drop(state);
         self.notify();
+        if let Some(dropped) = full {
+            self.log_drop(dropped.frame.seq(), DropReason::QueueFull);
+        }
         true
     }
 
@@ -140,29 +153,30 @@ impl Intake {
         self.state.lock().ledger.lost_upstream(count);
     }
 
-    /// No more frames come in.
-    pub(crate) fn end(&self) {
+    /// No more frames come in: the source has ended.
+    pub(crate) fn end(&self, end: SourceEnd) {
         let mut state = self.state.lock();
         if state.phase == Phase::Open {
             state.phase = Phase::Ended;
         }
+        state.source_end = Some(end);
         drop(state);
-        self.room.notify_all();
         self.notify();
     }
 
     // --- The executor's side.
 
-    /// Looks: what was bound, what waits, whether it has ended.
-    pub(crate) fn glance(&self) -> Glance {
+    /// Looks: what was bound, what waits, whether it has ended. The lists of `glance` are to be empty; their memory is used
+    /// again.
+    pub(crate) fn glance(&self, glance: &mut Glance) {
+        debug_assert!(glance.bound.is_empty() && glance.superseded.is_empty(), "what was seen before was taken in");
         let mut state = self.state.lock();
-        Glance {
-            bound: std::mem::take(&mut state.bound),
-            queued: state.queue.len(),
-            claims: state.claims,
-            next_due: state.cadence.next_due(),
-            ended: state.phase != Phase::Open,
-        }
+        std::mem::swap(&mut glance.bound, &mut state.bound);
+        std::mem::swap(&mut glance.superseded, &mut state.superseded);
+        glance.queued = state.queue.len();
+        glance.claims = state.claims;
+        glance.ended = state.phase != Phase::Open;
+        glance.next_due = if glance.ended { None } else { state.cadence.next_due() };
     }
 
     /// Takes the oldest frame out of the queue.
@@ -203,44 +217,66 @@ impl Intake {
     /// Takes no more frames and drops those that wait.
     pub(crate) fn close(&self, reason: DropReason) {
         let mut state = self.state.lock();
-        state.phase = Phase::Closed;
-        while let Some(queued) = state.queue.pop() {
-            self.drop_in(&mut state, queued.frame.seq(), reason);
+        if !matches!(state.phase, Phase::Closed(_)) {
+            state.phase = Phase::Closed(reason);
+        }
+        let dropped: Vec<Queued> = std::iter::from_fn(|| state.queue.pop()).collect();
+        for queued in &dropped {
+            state.ledger.drop(queued.frame.seq(), reason, None, self.clock.now());
         }
         drop(state);
         self.room.notify_all();
         self.notify();
+        dropped.iter().for_each(|q| self.log_drop(q.frame.seq(), reason));
+    }
+
+    /// Closes it and ends every frame that has not ended yet: nobody is left who could.
+    pub(crate) fn abandon(&self, reason: DropReason) {
+        self.close(reason);
+        let mut state = self.state.lock();
+        state.ledger.drop_all(reason, self.clock.now());
+        let frames = (std::mem::take(&mut state.bound), std::mem::take(&mut state.superseded));
+        drop(state);
+        drop(frames);
+    }
+
+    /// How the source ended, if it has; once.
+    pub(crate) fn take_source_end(&self) -> Option<SourceEnd> {
+        self.state.lock().source_end.take()
     }
 
     // --- The batch point's side.
 
-    /// Binds the oldest claim to a frame, as [`FrameQueue::bind`] picks it. `None`: no frame waits, and the claim is gone.
-    pub(crate) fn bind(&self, now: MonoTime, key: EntryKey) -> Option<Queued> {
-        let mut state = self.state.lock();
+    /// Binds the oldest claim to a frame, as [`FrameQueue::bind`] picks it; adds to `superseded` how many it passed over.
+    /// `None`: no frame waits, and the claim is gone.
+    pub(crate) fn bind(&self, now: MonoTime, key: EntryKey, superseded: &mut u64) -> Option<Queued> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         state.claims = state.claims.saturating_sub(1);
         let freshness = state.freshness.or(state.cadence.interval()).unwrap_or(DEFAULT_FRESHNESS);
-        let mut superseded = Vec::new();
-        let queued = state.queue.bind(now, freshness, |q| superseded.push(q.frame.seq()));
-        for seq in superseded {
-            self.drop_in(&mut state, seq, DropReason::Superseded);
-        }
-        let queued = queued?;
-        state.bound.push(Bound { queued: queued.clone(), key, at: now });
-        drop(state);
+        let queued = state.queue.bind(now, freshness, |q| {
+            *superseded += 1;
+            state.ledger.drop(q.frame.seq(), DropReason::Superseded, None, now);
+            state.superseded.push(q.frame);
+        })?;
+        state.bound.push(Bound { queued: queued.clone(), at: now, outcome: Ok(key) });
+        drop(guard);
         self.room.notify_one();
         self.notify();
         Some(queued)
     }
 
-    /// Gives up `count` claims, and with each the frame that it would have been bound to.
+    /// Gives up `count` claims: the executor learns that the frames they would have been bound to could not be taken.
     pub(crate) fn void_claims(&self, count: usize, reason: DropReason) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         state.claims = state.claims.saturating_sub(count);
+        let at = self.clock.now();
         for _ in 0..count {
             let Some(queued) = state.queue.pop() else { break };
-            self.drop_in(&mut state, queued.frame.seq(), reason);
+            state.bound.push(Bound { queued, at, outcome: Err(reason) });
         }
-        drop(state);
+        drop(guard);
         self.room.notify_all();
         self.notify();
     }
@@ -255,8 +291,7 @@ impl Intake {
         self.state.lock().ledger.last_drops().cloned().collect()
     }
 
-    fn drop_in(&self, state: &mut State, seq: u64, reason: DropReason) {
-        state.ledger.drop(seq, reason, None, self.clock.now());
+    fn log_drop(&self, seq: u64, reason: DropReason) {
         tracing::debug!(feed = %self.feed, seq, %reason, "frame dropped");
     }
 

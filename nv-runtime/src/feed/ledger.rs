@@ -94,6 +94,14 @@ impl Ledger {
         ended
     }
 
+    /// Ends every frame that is inside as dropped.
+    pub(crate) fn drop_all(&mut self, reason: DropReason, at: MonoTime) {
+        for seq in std::mem::take(&mut self.inside) {
+            self.inside.insert(seq);
+            self.drop(seq, reason, None, at);
+        }
+    }
+
     pub(crate) fn counts(&self) -> FrameCounts {
         FrameCounts {
             received: self.received,
@@ -126,6 +134,19 @@ mod tests {
         let counts = ledger.counts();
         assert_eq!((counts.received, counts.emitted, counts.inside, counts.dropped_total()), (1, 0, 0, 1));
         assert_eq!(ledger.last_drops().next().unwrap().step.as_deref(), Some("detect"));
+    }
+
+    #[test]
+    fn all_that_are_inside_end_at_once() {
+        let mut ledger = Ledger::default();
+        for _ in 0..3 {
+            ledger.receive();
+        }
+        ledger.emit(1);
+        ledger.drop_all(DropReason::FeedStopped, MonoTime::ZERO);
+        let counts = ledger.counts();
+        assert_eq!((counts.emitted, counts.inside, counts.dropped_total()), (1, 0, 2));
+        assert!(counts.is_balanced());
     }
 
     proptest! {

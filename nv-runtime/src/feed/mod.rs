@@ -12,10 +12,10 @@ mod queue;
 mod sink;
 mod source;
 mod steps;
+mod stop;
 mod thread;
 
-pub use config::{FeedConfig, SinkConfig, StepErrorPolicy};
-pub(crate) use executor::Control;
+pub use config::{FeedConfig, FeedConfigError, SinkConfig, StepErrorPolicy};
 pub(crate) use handle::FeedShared;
 pub use handle::{FeedEnd, FeedHandle, FeedStats, SinkStats, StepStats};
 pub(crate) use intake::Intake;

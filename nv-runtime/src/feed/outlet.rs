@@ -1,10 +1,8 @@
-use std::time::Duration;
-
 use crossbeam_channel::Sender;
-use nv_core::{Clock as _, Frame, HealthKind, Name, SystemClock};
+use nv_core::{Frame, HealthKind, Name};
 use nv_perception::{Output, Perception, Provenance};
 
-use super::sink::SinkWorker;
+use super::sink::SinkQueue;
 use crate::health::HealthHub;
 use crate::sync::Arc;
 
@@ -12,7 +10,7 @@ use crate::sync::Arc;
 pub(crate) struct Outlet {
     feed: Name,
     health: HealthHub,
-    sinks: Vec<SinkWorker>,
+    sinks: Vec<SinkQueue>,
     wants_frames: bool,
     /// Whether a full sink is waited for (a file feed) or passed by (a live one).
     patient: bool,
@@ -31,7 +29,7 @@ impl Outlet {
     pub(crate) fn new(
         feed: Name,
         health: HealthHub,
-        sinks: Vec<SinkWorker>,
+        sinks: Vec<SinkQueue>,
         patient: bool,
         report_threshold: f32,
         provenance: bool,
@@ -85,15 +83,9 @@ impl Outlet {
         }
     }
 
-    /// Lets the sinks write out what they hold, all within `limit`, and joins their threads.
-    pub(crate) fn close(self, limit: Duration, clock: &SystemClock) {
-        let deadline = clock.now() + limit;
-        for sink in self.sinks {
-            let name = sink.counts().snapshot().sink;
-            if !sink.close(deadline.since(clock.now())) {
-                let error = format!("it did not write out what it holds within {limit:?}; its thread is left behind");
-                self.health.report(Some(&self.feed), HealthKind::SinkFailed { sink: name, error, fatal: true });
-            }
-        }
+    /// Ends: sinks that have room get what is pending, the others are passed by. The sinks' queues are closed.
+    pub(crate) fn close(mut self) {
+        self.patient = false;
+        self.flush();
     }
 }

@@ -2,7 +2,8 @@ use nv_core::Name;
 use nv_perception::{Capabilities, GraphError, Stage, StageError, check_graph};
 use thiserror::Error;
 
-use crate::batch::BatchHandle;
+use crate::batch::{BatchHandle, Point};
+use crate::guard::{Foreign, guard};
 use crate::sync::Arc;
 
 /// Builds a stage of a pipeline: once when the pipeline is built, again after a panic.
@@ -19,7 +20,7 @@ pub(crate) struct PipelineStep {
 }
 
 pub(crate) enum PipelineStepKind {
-    Stage { stage: Box<dyn Stage>, factory: StageFactory },
+    Stage { stage: Foreign<Box<dyn Stage>>, factory: StageFactory },
     Batch(BatchHandle),
 }
 
@@ -50,6 +51,13 @@ impl FeedPipeline {
     pub fn step_names(&self) -> impl Iterator<Item = &Name> {
         self.steps.iter().map(|s| &s.name)
     }
+
+    pub(crate) fn points(&self) -> impl Iterator<Item = &Arc<Point>> {
+        self.steps.iter().filter_map(|s| match &s.kind {
+            PipelineStepKind::Batch(handle) => Some(handle.point()),
+            PipelineStepKind::Stage { .. } => None,
+        })
+    }
 }
 
 impl std::fmt::Debug for FeedPipeline {
@@ -59,6 +67,7 @@ impl std::fmt::Debug for FeedPipeline {
 }
 
 /// Puts a [`FeedPipeline`] together, step by step.
+#[must_use]
 pub struct FeedPipelineBuilder {
     steps: Vec<(Name, StepSpec)>,
 }
@@ -68,16 +77,20 @@ enum StepSpec {
     Batch(BatchHandle),
 }
 
+impl std::fmt::Debug for FeedPipelineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.steps.iter().map(|(name, _)| name)).finish()
+    }
+}
+
 impl FeedPipelineBuilder {
     /// Adds a stage.
-    #[must_use]
     pub fn stage(mut self, name: impl Into<Name>, factory: StageFactory) -> Self {
         self.steps.push((name.into(), StepSpec::Stage(factory)));
         self
     }
 
-    /// Adds a batch point, which gives the step its name. There may be any number of them.
-    #[must_use]
+    /// Adds a batch point, which gives the step its name. There may be any number of them, each once.
     pub fn batch(mut self, handle: &BatchHandle) -> Self {
         self.steps.push((handle.processor_id().clone(), StepSpec::Batch(handle.clone())));
         self
@@ -93,8 +106,14 @@ impl FeedPipelineBuilder {
         for (name, spec) in self.steps {
             let kind = match spec {
                 StepSpec::Stage(factory) => {
-                    let stage = factory().map_err(|error| PipelineError::Stage { step: name.clone(), error })?;
-                    graph.push((name.clone(), stage.capabilities()));
+                    let built = guard("build", || {
+                        let stage = Foreign::new(factory()?);
+                        let capabilities = stage.capabilities();
+                        Ok((stage, capabilities))
+                    });
+                    let (stage, capabilities) =
+                        built.map_err(|error| PipelineError::Stage { step: name.clone(), error })?;
+                    graph.push((name.clone(), capabilities));
                     PipelineStepKind::Stage { stage, factory }
                 }
                 StepSpec::Batch(handle) => {

@@ -1,26 +1,22 @@
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nv_core::{HealthKind, Name};
 use nv_perception::{Output, OutputSink, SinkError, SinkErrorKind};
 
 use super::{SinkConfig, SinkStats};
-use crate::guard::panic_error;
+use crate::guard::{Foreign, panic_error};
 use crate::health::HealthHub;
 use crate::sync::Arc;
+use crate::thread::Worker;
 
-/// A sink on its own thread, behind a bounded queue.
-pub(crate) struct SinkWorker {
+/// A sink's bounded queue, which its own thread empties. The thread ends once the queue is closed by being dropped.
+pub(crate) struct SinkQueue {
     pub(crate) queue: Sender<Arc<Output>>,
     pub(crate) wants_frames: bool,
     /// Whether outputs are passing it by at the moment.
     pub(crate) passed_by: bool,
     counts: Arc<SinkCounts>,
-    thread: JoinHandle<()>,
-    /// Disconnects when the thread is done.
-    done: Receiver<()>,
 }
 
 /// What a sink has taken, shared with those who ask.
@@ -43,31 +39,37 @@ impl SinkCounts {
     }
 }
 
-impl SinkWorker {
+impl SinkQueue {
     /// Starts the sink's thread.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(crate) fn start(config: SinkConfig, feed: &Name, health: &HealthHub) -> std::io::Result<Self> {
+    pub(crate) fn start(config: SinkConfig, feed: &Name, health: &HealthHub) -> std::io::Result<(Self, Worker)> {
         let SinkConfig { name, sink, queue_capacity } = config;
-        let (queue, outputs) = bounded(queue_capacity.max(1));
-        let (done_token, done) = bounded(0);
+        let (queue, outputs) = bounded(queue_capacity);
+        let thread_name = format!("nv-sink {feed} {name}");
         let counts = Arc::new(SinkCounts {
             name,
             taken: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             passed_by: AtomicU64::new(0),
         });
-        let wants_frames = sink.wants_frames();
-        let thread = {
-            let body =
-                SinkThread { sink, counts: counts.clone(), feed: feed.clone(), health: health.clone(), dead: false };
-            std::thread::Builder::new().name(format!("nv-sink {feed}")).spawn(move || {
-                body.run(&outputs);
-                drop(done_token);
-            })?
+        let mut body = SinkThread {
+            sink: Foreign::new(sink),
+            counts: counts.clone(),
+            feed: feed.clone(),
+            health: health.clone(),
+            dead: false,
         };
-        Ok(Self { queue, wants_frames, passed_by: false, counts, thread, done })
+        let mut wants_frames = false;
+        if let Err(error) = guarded("wants_frames", || {
+            wants_frames = body.sink.wants_frames();
+            Ok(())
+        }) {
+            body.failed(&error);
+        }
+        let worker = Worker::spawn(thread_name, move || body.run(&outputs))?;
+        Ok((Self { queue, wants_frames, passed_by: false, counts }, worker))
     }
 
     pub(crate) fn counts(&self) -> &Arc<SinkCounts> {
@@ -91,23 +93,10 @@ impl SinkWorker {
     pub(crate) fn pass_by(&self) {
         self.counts.passed_by.fetch_add(1, Ordering::Relaxed);
     }
-
-    /// Lets the sink write out what it holds and joins its thread. False if it took longer than `limit`: the thread is
-    /// left behind.
-    pub(crate) fn close(self, limit: Duration) -> bool {
-        let Self { queue, done, thread, .. } = self;
-        drop(queue);
-        if let Err(crossbeam_channel::RecvTimeoutError::Timeout) = done.recv_timeout(limit) {
-            return false;
-        }
-        // The thread catches its sink's panics; one of its own would be a bug that the log has shown.
-        let _ = thread.join();
-        true
-    }
 }
 
 struct SinkThread {
-    sink: Box<dyn OutputSink>,
+    sink: Foreign<Box<dyn OutputSink>>,
     counts: Arc<SinkCounts>,
     feed: Name,
     health: HealthHub,

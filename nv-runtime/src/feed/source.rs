@@ -4,8 +4,8 @@ use std::time::Duration;
 use nv_core::{CancelToken, HealthKind};
 use nv_perception::{FrameSource, SourceError, SourceErrorKind, SourceEvent, SourceItem};
 
-use super::Intake;
-use crate::guard::panic_error;
+use super::{FeedShared, Intake};
+use crate::guard::{Foreign, panic_error};
 use crate::health::HealthHub;
 use crate::sync::Arc;
 
@@ -28,9 +28,9 @@ pub(crate) enum SourceEnd {
 
 /// One session: pulls frames from a source and puts them into the feed's intake. The body of the source's thread.
 pub(crate) struct Session {
-    pub(crate) source: Box<dyn FrameSource>,
+    pub(crate) source: Foreign<Box<dyn FrameSource>>,
+    pub(crate) shared: Arc<FeedShared>,
     pub(crate) intake: Arc<Intake>,
-    pub(crate) cancel: CancelToken,
     pub(crate) health: HealthHub,
     pub(crate) number: u32,
     pub(crate) frame_limit: Option<u64>,
@@ -38,54 +38,66 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn run(mut self) -> SourceEnd {
-        let pulled = catch_unwind(AssertUnwindSafe(|| self.pull()));
-        let end = pulled.unwrap_or_else(|panic| {
-            let error = panic_error("next", panic);
-            SourceEnd::Failed(SourceError::new(
-                SourceErrorKind::Damaged,
-                &self.url,
-                format!("the source failed: {error}"),
-            ))
-        });
-        self.intake.end();
-        end
+    pub(crate) fn run(mut self) {
+        let url = std::mem::take(&mut self.url);
+        let pulled = guarded(&url, "next", || self.pull());
+        let end = pulled.unwrap_or_else(|error| ended(error, &self.shared.cancel));
+        self.intake.end(end);
     }
 
-    fn pull(&mut self) -> SourceEnd {
+    fn pull(&mut self) -> Result<SourceEnd, SourceError> {
         let mut cuts = 0;
         let mut frames = 0;
-        while !self.cancel.is_cancelled() {
+        while !self.shared.cancel.is_cancelled() {
             if self.frame_limit.is_some_and(|limit| frames >= limit) {
-                return SourceEnd::LimitReached;
+                return Ok(SourceEnd::LimitReached);
             }
-            match self.source.next(ASK) {
-                Ok(SourceItem::Frame(frame)) => {
+            match self.source.next(ASK)? {
+                SourceItem::Frame(frame) => {
                     frames += 1;
                     if !self.intake.push(frame, self.number, cuts) {
-                        return SourceEnd::Cancelled;
+                        return Ok(SourceEnd::Cancelled);
                     }
                 }
-                Ok(SourceItem::Event(event)) => {
+                SourceItem::Event(event) => {
                     tracing::debug!(feed = %self.intake.feed(), ?event, "source event");
                     match event {
                         SourceEvent::Gap { count } => {
                             self.intake.lost_upstream(count);
                             self.health.report(Some(self.intake.feed()), HealthKind::FramesLostUpstream { count });
                         }
-                        SourceEvent::Discontinuity | SourceEvent::FormatChanged => cuts += 1,
+                        SourceEvent::FormatChanged => {
+                            cuts += 1;
+                            self.shared.progress.lock().source = Some(self.source.info().clone());
+                        }
+                        SourceEvent::Discontinuity => cuts += 1,
                         // A suspect frame says so itself.
                         _ => {}
                     }
                 }
-                Ok(SourceItem::TimedOut) => {}
-                Ok(SourceItem::End) => return SourceEnd::EndOfStream,
+                SourceItem::TimedOut => {}
+                SourceItem::End => return Ok(SourceEnd::EndOfStream),
                 // An item of a later version of the trait, which this one has no use for.
-                Ok(_) => {}
-                Err(error) if error.kind() == SourceErrorKind::Cancelled => return SourceEnd::Cancelled,
-                Err(error) => return SourceEnd::Failed(error),
+                _ => {}
             }
         }
-        SourceEnd::Cancelled
+        Ok(SourceEnd::Cancelled)
     }
+}
+
+/// What an error means for the session. What breaks when it is cancelled has not failed, whatever it calls that.
+pub(crate) fn ended(error: SourceError, cancel: &CancelToken) -> SourceEnd {
+    if error.kind() == SourceErrorKind::Cancelled || cancel.is_cancelled() {
+        tracing::debug!(%error, "the source was cancelled");
+        return SourceEnd::Cancelled;
+    }
+    SourceEnd::Failed(error)
+}
+
+/// Calls a source's code: a panic in it becomes an error.
+pub(crate) fn guarded<T>(url: &str, call: &str, f: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+        let error = panic_error(call, panic);
+        Err(SourceError::new(SourceErrorKind::Damaged, url, format!("the source failed: {error}")))
+    })
 }

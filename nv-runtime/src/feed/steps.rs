@@ -8,8 +8,8 @@ use nv_perception::{Perception, Stage, StageError, StageErrorKind, StageInput, S
 use super::flow::StepKind;
 use super::pipeline::{PipelineStep, PipelineStepKind, StageFactory};
 use super::{FeedPipeline, Intake};
-use crate::batch::{ClaimRoute, Completion, LaneKey, LaneKind, Point, Reply};
-use crate::guard::guard;
+use crate::batch::{BatchError, ClaimRoute, Completion, LaneKey, LaneKind, Point, Refusal, Reply};
+use crate::guard::{Foreign, guard};
 use crate::sync::Arc;
 
 /// A step of a running feed.
@@ -21,7 +21,9 @@ pub(crate) enum Step {
 /// A stage and what it has been told of the stream.
 pub(crate) struct StageStep {
     pub(crate) name: Name,
-    stage: Box<dyn Stage>,
+    stage: Foreign<Box<dyn Stage>>,
+    /// Whether it was started, and has not broken since.
+    running: bool,
     factory: StageFactory,
     stream: StreamContext,
     cuts: u32,
@@ -54,7 +56,7 @@ impl TrackNumbers {
     }
 }
 
-/// The feed's lane at a batch point.
+/// The feed's lane at a batch point, which it leaves when this is dropped.
 pub(crate) struct BatchStep {
     pub(crate) point: Arc<Point>,
     pub(crate) lane: LaneKey,
@@ -95,19 +97,16 @@ impl Step {
 ///
 /// Frames are bound at dispatch where a live feed's first step is a batch point: no stage has seen them before.
 pub(crate) fn attach(pipeline: FeedPipeline, intake: &Arc<Intake>, live: bool) -> (Vec<Step>, Receiver<Completion>) {
-    let points = pipeline.steps.iter().filter_map(|s| match &s.kind {
-        PipelineStepKind::Batch(handle) => Some(handle.point()),
-        PipelineStepKind::Stage { .. } => None,
-    });
     // Room for each slot's result, twice: once more for results that were given up while they were on their way.
     let most_slots =
         |p: &Arc<Point>| p.config.max_in_flight_per_feed.max(p.config.file_slots(p.config.max_batch_size, 1));
-    let (completions, results) = bounded(2 * points.map(most_slots).sum::<usize>() + 1);
+    let (completions, results) = bounded(2 * pipeline.points().map(most_slots).sum::<usize>() + 1);
     let feed = intake.feed().clone();
     let attach = |(index, PipelineStep { name, kind }): (usize, PipelineStep)| match kind {
         PipelineStepKind::Stage { stage, factory } => {
             let stream = StreamContext::new(feed.clone(), name.clone(), 0);
-            Step::Stage(StageStep { name, stage, factory, stream, cuts: 0, tracks: TrackNumbers::default() })
+            let tracks = TrackNumbers::default();
+            Step::Stage(StageStep { name, stage, running: false, factory, stream, cuts: 0, tracks })
         }
         PipelineStepKind::Batch(handle) => {
             let point = handle.point().clone();
@@ -122,13 +121,19 @@ pub(crate) fn attach(pipeline: FeedPipeline, intake: &Arc<Intake>, live: bool) -
             Step::Batch(BatchStep { point, lane, reply, slots, used: 0, claims: live && index == 0 })
         }
     };
-    (pipeline.steps.into_iter().enumerate().map(attach).collect(), results)
+    let steps: Vec<Step> = pipeline.steps.into_iter().enumerate().map(attach).collect();
+    // Without a batch point nobody is there to send anything. That is not to look as if everybody had gone: a channel
+    // without senders is always ready, and waiting for it would never wait.
+    let has_points = steps.iter().any(|s| matches!(s, Step::Batch(_)));
+    (steps, if has_points { results } else { crossbeam_channel::never() })
 }
 
 impl StageStep {
     /// Calls the stage's `start`.
     pub(crate) fn start(&mut self) -> Result<(), StageError> {
-        guard("start", || self.stage.start(&self.stream))
+        guard("start", || self.stage.start(&self.stream))?;
+        self.running = true;
+        Ok(())
     }
 
     /// Runs the stage on a frame, telling it first of a cut in the stream since the frame before. Returns how long the
@@ -159,23 +164,21 @@ impl StageStep {
         (result, took)
     }
 
-    /// Builds the stage anew after a panic.
+    /// Builds the stage anew after an error that breaks it.
     pub(crate) fn rebuild(&mut self) -> Result<(), StageError> {
-        let stage = guard("build", || (self.factory)())?;
-        let broken = std::mem::replace(&mut self.stage, stage);
+        self.running = false;
+        self.stage = Foreign::new(guard("build", || (self.factory)())?);
         self.tracks.restart();
-        let dropped = guard("drop", || {
-            drop(broken);
-            Ok(())
-        });
-        if let Err(error) = dropped {
-            tracing::warn!(feed = %self.stream.feed, step = %self.name, %error, "the broken stage panicked again");
-        }
         self.start()
     }
+}
 
-    /// Calls the stage's `stop`.
-    pub(crate) fn stop(&mut self) {
+impl Drop for StageStep {
+    /// Calls the stage's `stop` if it is due.
+    fn drop(&mut self) {
+        if !self.running {
+            return;
+        }
         let stopped = guard("stop", || {
             self.stage.stop();
             Ok(())
@@ -194,9 +197,38 @@ impl BatchStep {
     pub(crate) fn has_slot(&self) -> bool {
         self.used < self.slots()
     }
+
+    /// What a refusal means for a frame.
+    pub(crate) fn refused(&self, refusal: Refusal) -> BatchError {
+        let batch = self.point.name.clone();
+        match refusal {
+            Refusal::Full | Refusal::NoSlot => BatchError::QueueFull { batch, limit: self.point.config.max_pending },
+            Refusal::NoLane => BatchError::CoordinatorShutdown { batch },
+        }
+    }
+}
+
+impl Drop for BatchStep {
+    fn drop(&mut self) {
+        self.point.detach(self.lane);
+    }
 }
 
 /// Whether the stage is to be built anew after this error.
 pub(crate) fn breaks_stage(error: &StageError) -> bool {
     matches!(error.kind(), StageErrorKind::Panic | StageErrorKind::DeviceLost | StageErrorKind::Fatal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::QueuePolicy;
+    use super::*;
+
+    #[test]
+    fn waiting_for_results_waits_where_there_is_no_batch_point() {
+        let clock = Arc::new(SystemClock::new());
+        let intake = Arc::new(Intake::new("gate".into(), clock, 1, QueuePolicy::Block, None));
+        let (_steps, completions) = attach(FeedPipeline { steps: Vec::new() }, &intake, true);
+        assert!(matches!(completions.try_recv(), Err(crossbeam_channel::TryRecvError::Empty)));
+    }
 }

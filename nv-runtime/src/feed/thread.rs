@@ -1,120 +1,205 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::Receiver;
-use nv_core::{DropReason, HealthKind};
-use nv_perception::{SourceError, SourceErrorKind, redact_url};
+use crossbeam_channel::select;
+use nv_core::{Clock as _, DropReason, HealthKind, MonoTime};
+use nv_perception::StreamInfo;
 
-use super::executor::{Control, Executor, ExecutorParts};
+use super::executor::{Executor, ExecutorParts, Finish};
 use super::outlet::Outlet;
-use super::sink::SinkWorker;
-use super::source::{Session, SourceEnd};
-use super::{FeedConfig, FeedEnd, FeedShared, Intake, QueuePolicy};
-use crate::guard::panic_error;
+use super::sink::SinkQueue;
+use super::source::{Session, SourceEnd, ended, guarded};
+use super::{FeedConfig, FeedEnd, FeedShared, Intake, QueuePolicy, SinkConfig};
+use crate::guard::{Foreign, panic_error};
 use crate::health::HealthHub;
 use crate::sync::Arc;
+use crate::thread::{Abandoned, Worker};
 
 /// A feed, from its first thread's point of view.
 pub(crate) struct FeedThread {
     pub(crate) config: FeedConfig,
     pub(crate) shared: Arc<FeedShared>,
-    pub(crate) control: Receiver<Control>,
     pub(crate) health: HealthHub,
+    pub(crate) abandoned: Abandoned,
+    pub(crate) grace: Duration,
+}
+
+/// The feed's other threads. They end by themselves once the source is cancelled and the sinks' queues are closed.
+#[derive(Default)]
+struct Threads {
+    source: Option<Worker>,
+    sinks: Vec<Worker>,
 }
 
 impl FeedThread {
     /// The body of the feed's thread: runs the feed from its source's opening to its end.
     pub(crate) fn run(self) {
-        let (shared, health) = (self.shared.clone(), self.health.clone());
-        let end = self.live().unwrap_or_else(|end| end);
-        health.report(Some(&shared.name), HealthKind::FeedEnded { reason: end.to_string(), ok: end.is_ok() });
-        let _ = shared.end.set(Arc::new(end));
-    }
-
-    /// Runs it; either way, how it ended.
-    fn live(self) -> Result<FeedEnd, FeedEnd> {
-        let Self { config, shared, control, health } = self;
-        let FeedConfig { name, source, spec, pipeline, sinks, .. } = config;
-        let internal = |e: std::io::Error| FeedEnd::Internal(format!("no thread for the feed: {e}"));
-
-        let url = redact_url(&spec.url);
-        let opened = catch_unwind(AssertUnwindSafe(|| source.open(&spec, &shared.cancel))).unwrap_or_else(|panic| {
-            let error = panic_error("open", panic);
-            Err(SourceError::new(SourceErrorKind::Damaged, &spec.url, format!("the source failed: {error}")))
+        let Self { config, shared, health, abandoned, grace } = self;
+        let sink_limit = config.sink_close_timeout;
+        let mut threads = Threads::default();
+        let live = Live { shared: &shared, health: &health, threads: &mut threads };
+        let end = catch_unwind(AssertUnwindSafe(|| live.run(config))).unwrap_or_else(|panic| {
+            // A bug of ours, or of others' code that nobody calls on purpose. Whatever it was about to do, the feed ends.
+            Err(FeedEnd::Internal(panic_error("the feed's thread", panic).to_string()))
         });
-        let source = match opened {
-            Ok(source) => source,
-            Err(error) if error.kind() == SourceErrorKind::Cancelled => return Ok(FeedEnd::Stopped),
-            Err(error) => {
-                health.report(Some(&name), HealthKind::SourceFailed { error: error.to_string() });
-                return Err(FeedEnd::SourceFailed(error));
-            }
-        };
-        let info = source.info().clone();
-        let description = format!("{} {}×{}, {}", info.codec, info.size.width, info.size.height, info.decoder);
-        health.report(Some(&name), HealthKind::SourceOpened { session: 0, description });
+        // On every way out: the source has been told to end, nobody blocks it, and no frame is left without a fate.
+        shared.cancel.cancel();
+        if let Some(intake) = shared.intake.get() {
+            intake.abandon(shared.stop.get().map_or(DropReason::FeedStopped, |s| s.reason));
+        }
+        threads.join(&shared, sink_limit, grace, &abandoned);
+        let end = Arc::new(end.unwrap_or_else(|end| end));
+        let _ = shared.end.set(Arc::clone(&end));
+        health.report(Some(&shared.name), HealthKind::FeedEnded { reason: end.to_string(), ok: end.is_ok() });
+    }
+}
 
-        let policy =
-            config.queue_policy.unwrap_or(if info.live { QueuePolicy::DropOldest } else { QueuePolicy::Block });
-        let clock = shared.clock.clone();
-        let intake =
-            Arc::new(Intake::new(name.clone(), clock.clone(), config.queue_capacity.max(1), policy, config.freshness));
-        let _ = shared.intake.set(intake.clone());
-        let workers = sinks.into_iter().map(|s| SinkWorker::start(s, &name, &health));
-        let workers = workers.collect::<Result<Vec<_>, _>>().map_err(internal)?;
+struct Live<'a> {
+    shared: &'a Arc<FeedShared>,
+    health: &'a HealthHub,
+    threads: &'a mut Threads,
+}
+
+impl Live<'_> {
+    /// Runs the feed; either way, how it ended.
+    fn run(mut self, config: FeedConfig) -> Result<FeedEnd, FeedEnd> {
+        let FeedConfig { source, spec, pipeline, sinks, .. } = config;
+        let shared = self.shared;
+        let opened = guarded(&spec.url, "open", || source.open(&spec, &shared.cancel)).map(Foreign::new);
+        let opened = opened.and_then(|source| {
+            let info = guarded(&spec.url, "info", || Ok(source.info().clone()))?;
+            Ok((source, info))
+        });
+        // Sinks are opened and closed whatever becomes of the source: they may have something to say about nothing.
+        let sinks = self.start_sinks(sinks)?;
+        let (source, info) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Ok(self.end_of(ended(error, &shared.cancel))),
+        };
+        let description = format!("{} {}×{}, {}", info.codec, info.size.width, info.size.height, info.decoder);
+        self.health.report(Some(&shared.name), HealthKind::SourceOpened { session: 0, description });
+
+        let intake = self.intake(&info, config.queue_policy, config.queue_capacity, config.freshness);
+        let live = info.live;
         {
             let mut progress = shared.progress.lock();
             progress.sessions = 1;
-            progress.sinks = workers.iter().map(|w| w.counts().clone()).collect();
-            progress.source = Some(info.clone());
+            progress.source = Some(info);
         }
-
+        let outlet = Outlet::new(
+            shared.name.clone(),
+            self.health.clone(),
+            sinks,
+            !live,
+            config.report_threshold,
+            config.provenance,
+        );
         let mut executor = Executor::new(ExecutorParts {
             shared: shared.clone(),
-            health: health.clone(),
+            health: self.health.clone(),
             intake: intake.clone(),
             pipeline,
-            control,
-            outlet: Outlet::new(
-                name.clone(),
-                health.clone(),
-                workers,
-                !info.live,
-                config.report_threshold,
-                config.provenance,
-            ),
-            live: info.live,
+            outlet,
+            live,
             max_in_pipeline: config.max_in_pipeline,
             on_step_error: config.on_step_error,
         });
-        let started = executor.start();
+        executor.start()?;
         let session = Session {
             source,
+            shared: shared.clone(),
             intake: intake.clone(),
-            cancel: shared.cancel.clone(),
-            health: health.clone(),
+            health: self.health.clone(),
             number: 0,
             frame_limit: config.frame_limit,
-            url,
+            url: spec.url,
         };
-        let end = match started {
-            Err(end) => {
-                intake.close(DropReason::FeedStopped);
-                drop(session);
-                end
+        let thread = Worker::spawn(format!("nv-source {}", shared.name), move || session.run());
+        self.threads.source = Some(thread.map_err(no_thread)?);
+        let finish = executor.run();
+        executor.close();
+        Ok(match finish {
+            Finish::Ended => self.end_of(intake.take_source_end().unwrap_or(SourceEnd::Cancelled)),
+            Finish::Stopped => FeedEnd::Stopped,
+            Finish::Failed(end) => end,
+        })
+    }
+
+    fn start_sinks(&mut self, sinks: Vec<SinkConfig>) -> Result<Vec<SinkQueue>, FeedEnd> {
+        let mut queues = Vec::with_capacity(sinks.len());
+        for sink in sinks {
+            let (queue, thread) = SinkQueue::start(sink, &self.shared.name, self.health).map_err(no_thread)?;
+            self.threads.sinks.push(thread);
+            queues.push(queue);
+        }
+        self.shared.progress.lock().sinks = queues.iter().map(|q| q.counts().clone()).collect();
+        Ok(queues)
+    }
+
+    fn intake(
+        &self,
+        info: &StreamInfo,
+        policy: Option<QueuePolicy>,
+        capacity: usize,
+        freshness: Option<Duration>,
+    ) -> Arc<Intake> {
+        let policy = policy.unwrap_or(if info.live { QueuePolicy::DropOldest } else { QueuePolicy::Block });
+        let (name, clock) = (self.shared.name.clone(), self.shared.clock.clone());
+        let intake = Arc::new(Intake::new(name, clock, capacity, policy, freshness));
+        self.shared.intake.get_or_init(|| intake).clone()
+    }
+
+    fn end_of(&self, source: SourceEnd) -> FeedEnd {
+        match source {
+            SourceEnd::EndOfStream => FeedEnd::EndOfStream,
+            SourceEnd::LimitReached => FeedEnd::LimitReached,
+            SourceEnd::Cancelled => FeedEnd::Stopped,
+            SourceEnd::Failed(error) => {
+                let kind = HealthKind::SourceFailed { error: error.to_string() };
+                self.health.report(Some(&self.shared.name), kind);
+                FeedEnd::SourceFailed(error)
             }
-            Ok(()) => {
-                let source = thread::Builder::new().name(format!("nv-source {name}")).spawn(move || session.run());
-                let source = source.map_err(internal)?;
-                let failed = executor.run();
-                shared.cancel.cancel();
-                intake.close(executor.stop_reason());
-                // The source was cancelled and nobody blocks it: it ends by itself.
-                let source_end = source.join().unwrap_or(SourceEnd::Cancelled);
-                failed.unwrap_or_else(|| executor.end_of(source_end))
+        }
+    }
+}
+
+fn no_thread(error: std::io::Error) -> FeedEnd {
+    FeedEnd::Internal(format!("no thread for the feed: {error}"))
+}
+
+impl Threads {
+    /// Waits for the source to notice that it was cancelled, and for the sinks to write out what they hold; joins their
+    /// threads. Those that take too long are left behind: a source after `grace`, a sink after `sink_limit`, and in a
+    /// shutdown no later than `grace` after its deadline.
+    fn join(self, shared: &FeedShared, sink_limit: Duration, grace: Duration, abandoned: &Abandoned) {
+        let begun = shared.clock.now();
+        let limit = |is_source: bool| {
+            let limit = begun + if is_source { grace } else { sink_limit };
+            match shared.stop.get() {
+                Some(stop) if stop.reason == DropReason::Shutdown => limit.min(stop.deadline.max(begun) + grace),
+                _ => limit,
             }
         };
-        executor.close(config.sink_close_timeout);
-        Ok(end)
+        let sources = self.source.into_iter().map(|w| (true, w));
+        for (is_source, worker) in sources.chain(self.sinks.into_iter().map(|w| (false, w))) {
+            if wait(&worker, || limit(is_source), shared) {
+                worker.join();
+            } else {
+                abandoned.add(Some(&shared.name), worker);
+            }
+        }
+    }
+}
+
+/// Waits for a thread's work to be done, until a limit that a shutdown may bring nearer. False if it is not done by then.
+fn wait(worker: &Worker, limit: impl Fn() -> MonoTime, shared: &FeedShared) -> bool {
+    loop {
+        let deadline = shared.clock.instant(limit());
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        select! {
+            recv(worker.done()) -> _ => return true,
+            recv(shared.stop.wakeups()) -> _ => {}
+            default(left) => return worker.is_done(),
+        }
     }
 }

@@ -151,7 +151,7 @@ fn claims_are_bound_at_dispatch_and_void_ones_free_their_slot() {
     f.claim(us(0), a).unwrap();
     assert_eq!(f.claim(us(0), a), Err(Refusal::NoSlot));
     let (mut batch, mut frames) = (Vec::new(), vec![7]);
-    f.take(us(10), &mut batch, |_, _| frames.pop(), |_, _| panic!("no entry is too old"));
+    f.take(us(10), &mut batch, |_, _| Some((frames.pop()?, us(5))), |_, _| panic!("no entry is too old"));
     assert_eq!(batch.iter().map(|t| t.payload).collect::<Vec<_>>(), [7]);
     assert_eq!(batch[0].wait, Duration::from_micros(10));
     f.claim(us(20), a).unwrap();
@@ -172,6 +172,18 @@ fn what_is_too_old_is_not_computed() {
     check(true, 0, (0, 1));
     check(true, 1, (1, 0));
     check(false, 0, (1, 0));
+}
+
+#[test]
+fn a_claim_brings_nothing_that_is_too_old_either() {
+    let mut f = former(16);
+    let a = f.attach(lane(2));
+    f.claim(us(0), a).unwrap();
+    let (mut batch, mut expired) = (Vec::new(), Vec::new());
+    f.take(us(1_000_001), &mut batch, |_, _| Some((7, us(0))), |_, v| expired.push(v));
+    assert_eq!((batch.len(), expired), (0, vec![7]));
+    f.claim(us(1_000_001), a).unwrap();
+    f.claim(us(1_000_001), a).unwrap();
 }
 
 #[test]
@@ -251,7 +263,7 @@ proptest! {
                     f.take(
                         us(now),
                         &mut batch,
-                        |_, _| frames_wait.then(|| { given += 1; next += 1; next - 1 }),
+                        |_, _| frames_wait.then(|| { given += 1; next += 1; (next - 1, us(now)) }),
                         |_, v| out.push(v),
                     );
                     prop_assert!(batch.len() <= 4);

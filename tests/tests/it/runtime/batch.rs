@@ -165,17 +165,6 @@ fn a_point_that_can_not_start_says_why() {
         "batch point detector: max_batch_size is 0: it must be at least 1",
     );
     check(Arc::new(|| panic!("no luck")), BatchConfig::default(), "batch point detector: panic in start: no luck");
-    let (gate, visitor) = gate();
-    check(
-        Arc::new(move || {
-            visitor.pass();
-            Err(StageError::fatal("too late"))
-        }),
-        BatchConfig { startup_timeout: Duration::from_millis(1), ..BatchConfig::default() },
-        "batch point detector: instance 0 did not start within 1ms",
-    );
-    drop(gate);
-
     let runtime = runtime();
     batch(&runtime, number_processor(), BatchConfig::default());
     let again = runtime.create_batch("detector", number_processor(), BatchConfig::default());
@@ -246,5 +235,217 @@ fn steps_that_do_not_fit_together_are_refused() {
     let factory: nv_runtime::StageFactory = Arc::new(|| Err(StageError::config("bins must be at least 1")));
     let error = FeedPipeline::builder().stage("colour", factory).build().unwrap_err();
     assert_eq!(error.to_string(), r#"step "colour": bins must be at least 1"#);
+    shut_down(&runtime);
+}
+
+#[test]
+fn results_go_to_their_own_entries_however_the_processor_orders_them() {
+    let runtime = runtime();
+    let (gate, visitor) = gate();
+    let first = std::sync::Arc::new(AtomicU32::new(0));
+    let number = number_processor();
+    let inner = Arc::new(std::sync::Mutex::new(number().unwrap()));
+    let reversing = processor(move |batch: &mut [BatchEntry]| {
+        if first.fetch_add(1, Ordering::SeqCst) == 0 {
+            visitor.pass();
+        }
+        batch.reverse();
+        inner.lock().unwrap().process(batch)
+    });
+    let detector = batch(&runtime, reversing, BatchConfig::default());
+    let feeds: Vec<_> =
+        (0..3).map(|i| feed(&runtime, &format!("file {i}"), scene_source(40), detect(&detector), |_| ())).collect();
+    // While the first batch is held, others come to wait: the next ones are large.
+    gate.wait_for_visitor();
+    drop(gate);
+    for (feed, outputs) in &feeds {
+        check_end(feed, "end_of_stream");
+        check_frames(feed, 40, &[]);
+        assert_eq!(numbers(outputs), (0..40).collect::<Vec<_>>());
+    }
+    assert!(detector.metrics().mean_size() > 1.0, "{:?}", detector.metrics().sizes);
+    shut_down(&runtime);
+}
+
+#[test]
+fn an_instance_without_a_processor_takes_no_wake_up_from_one_that_has() {
+    let runtime = runtime();
+    let builds = AtomicU32::new(0);
+    let loses = processor(|batch: &mut [BatchEntry]| {
+        if read_frame_number(batch[0].frame()) == Some(0) {
+            return Err(StageError::new(StageErrorKind::DeviceLost, "the device is gone"));
+        }
+        batch.iter_mut().for_each(|e| e.finish(Ok(StageOutput::default())));
+        Ok(())
+    });
+    let twice: ProcessorFactory =
+        Arc::new(
+            move || {
+                if builds.fetch_add(1, Ordering::SeqCst) < 2 { loses() } else { Err(StageError::fatal("no device")) }
+            },
+        );
+    let detector = batch(&runtime, twice, BatchConfig { instances: 2, ..BatchConfig::default() });
+    let (answers, answered) = crossbeam_channel::bounded(64);
+    let asking = {
+        let detector = detector.clone();
+        std::thread::spawn(move || {
+            for n in 0..40 {
+                let answer = detector.submit_and_wait(BatchRequest::new("direct", scene().frame(n)));
+                let _ = answers.send(answer.is_ok());
+            }
+        })
+    };
+    assert_eq!(answered.recv_timeout(LONG), Ok(false), "it cost one instance its processor");
+    for n in 1..40 {
+        assert_eq!(answered.recv_timeout(LONG), Ok(true), "request {n}");
+    }
+    asking.join().unwrap();
+    shut_down(&runtime);
+}
+
+#[test]
+fn a_file_loses_nothing_however_small_the_points_bound_is() {
+    let runtime = runtime();
+    let config = BatchConfig { max_batch_size: 4, max_pending: 4, ..BatchConfig::default() };
+    let detector = batch(&runtime, number_processor(), config);
+    let feeds: Vec<_> =
+        (0..3).map(|i| feed(&runtime, &format!("file {i}"), scene_source(60), detect(&detector), |_| ()).0).collect();
+    for feed in &feeds {
+        check_end(feed, "end_of_stream");
+        check_frames(feed, 60, &[]);
+    }
+    shut_down(&runtime);
+}
+
+#[test]
+fn a_live_feed_that_the_point_has_no_room_for_hears_of_it() {
+    let runtime = runtime();
+    let (gate, visitor) = gate();
+    let held = processor(move |batch: &mut [BatchEntry]| {
+        visitor.pass();
+        batch.iter_mut().for_each(|e| e.finish(Ok(StageOutput::default())));
+        Ok(())
+    });
+    let config = BatchConfig { max_batch_size: 1, max_pending: 1, ..BatchConfig::default() };
+    let detector = batch(&runtime, held, config);
+    let (crowds, source) = fed_source(true);
+    let (crowding, _) = feed(&runtime, "crowding", source, detect(&detector), |_| ());
+    crowds.frame(0);
+    gate.wait_for_visitor();
+    crowds.frame(1);
+    while detector.metrics().pending < 1 {
+        std::thread::yield_now();
+    }
+    let (feeder, source) = fed_source(true);
+    let (refused, _) = feed(&runtime, "refused", source, detect(&detector), |_| ());
+    feeder.frame(0);
+    drop(feeder);
+    check_end(&refused, "end_of_stream");
+    check_frames(&refused, 0, &[(DropReason::Unavailable, 1)]);
+    assert_eq!(refused.stats().last_drops[0].step.as_deref(), Some("detector"));
+    drop(gate);
+    drop(crowds);
+    check_end(&crowding, "end_of_stream");
+    check_frames(&crowding, 2, &[]);
+    assert_eq!(detector.metrics().rejected, 1);
+    shut_down(&runtime);
+}
+
+#[test]
+fn frames_that_a_point_could_not_take_are_passed_on_where_the_feed_says_so() {
+    let runtime = runtime();
+    let builds = AtomicU32::new(0);
+    let inner = processor(|_: &mut [BatchEntry]| Err(StageError::new(StageErrorKind::DeviceLost, "gone")));
+    let once: ProcessorFactory = Arc::new(move || {
+        if builds.fetch_add(1, Ordering::SeqCst) == 0 { inner() } else { Err(StageError::fatal("no device")) }
+    });
+    let detector = batch(&runtime, once, BatchConfig::default());
+    for live in [false, true] {
+        let (feeder, source) = fed_source(live);
+        let (feed, outputs) = feed(&runtime, &format!("live {live}"), source, detect(&detector), |c| {
+            c.on_step_error = nv_runtime::StepErrorPolicy::Pass;
+            c.queue_capacity = 10;
+        });
+        for n in 0..10 {
+            feeder.frame(n);
+        }
+        drop(feeder);
+        check_end(&feed, "end_of_stream");
+        check_frames(&feed, 10, &[]);
+        let seen: Vec<_> = outputs.try_iter().map(|o| (o.frame.seq(), o.perception.has_objects())).collect();
+        assert_eq!(seen, (0..10).map(|n| (n, false)).collect::<Vec<_>>());
+    }
+    shut_down(&runtime);
+}
+
+#[test]
+fn the_instance_that_did_not_start_is_the_one_that_is_named() {
+    let (gate, visitor) = gate();
+    let builds = AtomicU32::new(0);
+    let number = number_processor();
+    let runtime = impatient();
+    let (told, tell) = crossbeam_channel::bounded(1);
+    let second_hangs: ProcessorFactory = Arc::new(move || {
+        let build = builds.fetch_add(1, Ordering::SeqCst);
+        if build == 1 {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            let _ = told.send(name.rsplit(' ').next().unwrap_or_default().to_owned());
+            visitor.pass();
+        }
+        number()
+    });
+    let config = BatchConfig { instances: 2, startup_timeout: Duration::from_millis(200), ..BatchConfig::default() };
+    let error = runtime.create_batch("detector", second_hangs, config).unwrap_err();
+    let hung = tell.recv().unwrap();
+    assert_eq!(error.to_string(), format!("batch point detector: instance {hung} did not start within 200ms"));
+    assert_eq!(runtime.abandoned(), [format!("nv-batch detector {hung}")]);
+    drop(gate);
+    while !runtime.abandoned().is_empty() {
+        std::thread::yield_now();
+    }
+    // The name is free again.
+    batch(&runtime, number_processor(), BatchConfig::default());
+    shut_down(&runtime);
+}
+
+#[test]
+fn a_point_is_a_step_of_a_pipeline_once() {
+    let runtime = runtime();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let error = FeedPipeline::builder().batch(&detector).batch(&detector).build().unwrap_err();
+    assert_eq!(error.to_string(), r#"two steps are called "detector": give one of them another name"#);
+    shut_down(&runtime);
+}
+
+#[test]
+fn a_live_feed_uses_all_the_slots_that_it_is_given() {
+    let runtime = runtime();
+    let (gate, visitor) = gate();
+    let held = processor(move |batch: &mut [BatchEntry]| {
+        visitor.pass();
+        batch.iter_mut().for_each(|e| e.finish(Ok(StageOutput::default())));
+        Ok(())
+    });
+    // More slots than the queue is long: frames are taken as they come.
+    let config = BatchConfig { max_in_flight_per_feed: 9, ..BatchConfig::default() };
+    let detector = batch(&runtime, held, config);
+    let (feeder, source) = fed_source(true);
+    let (feed, _) = feed(&runtime, "camera", source, detect(&detector), |c| {
+        c.freshness = Some(LONG);
+        c.queue_capacity = 8;
+    });
+    feeder.frame(0);
+    gate.wait_for_visitor();
+    for n in 1..9 {
+        feeder.frame(n);
+    }
+    while detector.metrics().pending < 8 {
+        std::thread::yield_now();
+    }
+    drop(gate);
+    drop(feeder);
+    check_end(&feed, "end_of_stream");
+    check_frames(&feed, 9, &[]);
+    assert_eq!(detector.metrics().sizes[7], 1, "one alone, then all that had come");
     shut_down(&runtime);
 }

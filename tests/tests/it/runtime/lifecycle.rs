@@ -202,3 +202,221 @@ fn a_slow_stage_slows_its_own_feed_only() {
     check_frames(&slow, 20, &[]);
     shut_down(&runtime);
 }
+
+#[test]
+fn a_frame_that_has_no_room_yet_is_dropped_for_the_reason_of_the_others() {
+    for (whole, reason) in [(false, DropReason::FeedStopped), (true, DropReason::Shutdown)] {
+        let runtime = runtime();
+        let (gate, visitor) = gate();
+        let held = stage(move |_| {
+            visitor.pass();
+            Ok(StageOutput::default())
+        });
+        let pipeline = FeedPipeline::builder().stage("held", held).build().unwrap();
+        let (feeder, source) = fed_source(false);
+        let (feed, _) = feed(&runtime, "file", source, pipeline, |c| {
+            c.queue_capacity = 1;
+            c.max_in_pipeline = Some(1);
+        });
+        // One in the stage, one in the queue, one that the source can't put down.
+        for n in 0..3 {
+            feeder.frame(n);
+        }
+        gate.wait_for_visitor();
+        while feed.stats().frames.received < 3 {
+            std::thread::yield_now();
+        }
+        std::thread::scope(|scope| {
+            let ending = scope.spawn(|| match whole {
+                true => drop(runtime.shutdown(Duration::ZERO)),
+                false => feed.stop(Duration::ZERO),
+            });
+            if !whole {
+                ending.join().unwrap();
+            } else {
+                // The feed has been told once its source was.
+                while runtime.feeds().len() == 1 {
+                    std::thread::yield_now();
+                }
+            }
+            gate.let_one_pass();
+            feed.wait();
+        });
+        check_end(&feed, "stopped");
+        let frames = feed.stats().frames;
+        assert!(frames.is_balanced() && frames.inside == 0, "{frames:?}");
+        assert_eq!(frames.dropped.keys().collect::<Vec<_>>(), [&reason], "{frames:?}");
+        shut_down(&runtime);
+    }
+}
+
+#[test]
+fn a_feed_that_was_cut_short_was_stopped_even_if_its_source_had_ended() {
+    let runtime = runtime();
+    let (gate, visitor) = gate();
+    let held = processor(move |batch: &mut [BatchEntry]| {
+        visitor.pass();
+        batch.iter_mut().for_each(|e| e.finish(Ok(StageOutput::default())));
+        Ok(())
+    });
+    let detector = batch(&runtime, held, BatchConfig::default());
+    let (feed, _) = feed(&runtime, "file", scene_source(2), detect(&detector), |_| ());
+    gate.wait_for_visitor();
+    while feed.stats().frames.received < 2 {
+        std::thread::yield_now();
+    }
+    feed.stop(Duration::ZERO);
+    check_end(&feed, "stopped");
+    check_frames(&feed, 0, &[(DropReason::FeedStopped, 2)]);
+    drop(gate);
+    shut_down(&runtime);
+}
+
+#[test]
+fn what_hangs_is_left_behind_by_name_and_holds_nothing_else_up() {
+    /// A source that hears of no cancelling.
+    struct Deaf(nv_tests::Visitor, StreamInfo);
+    impl FrameSource for Deaf {
+        fn info(&self) -> &StreamInfo {
+            &self.1
+        }
+
+        fn next(&mut self, _: Duration) -> Result<SourceItem, SourceError> {
+            self.0.pass();
+            Ok(SourceItem::End)
+        }
+    }
+    struct Factory(nv_tests::Visitor, bool);
+    impl SourceFactory for Factory {
+        fn schemes(&self) -> &[&str] {
+            &["deaf"]
+        }
+
+        fn open(&self, spec: &SourceSpec, cancel: &CancelToken) -> Result<Box<dyn FrameSource>, SourceError> {
+            if self.1 {
+                self.0.pass();
+            }
+            let info = scene_source(1).open(spec, cancel)?.info().clone();
+            Ok(Box::new(Deaf(self.0.clone(), info)))
+        }
+    }
+    struct Hangs(nv_tests::Visitor);
+    impl nv_perception::OutputSink for Hangs {
+        fn emit(&mut self, _: &Output) -> Result<(), nv_perception::SinkError> {
+            Ok(())
+        }
+
+        fn close(&mut self) -> Result<(), nv_perception::SinkError> {
+            self.0.pass();
+            Ok(())
+        }
+    }
+    let (gate, visitor) = gate();
+    let runtime = impatient();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let at_once = |c: &mut nv_runtime::FeedConfig| c.sink_close_timeout = Duration::from_millis(20);
+
+    let deaf = Arc::new(Factory(visitor.clone(), false));
+    let (next, _) = feed(&runtime, "next", deaf, detect(&detector), at_once);
+    let deaf = Arc::new(Factory(visitor.clone(), true));
+    let (open, _) = feed(&runtime, "open", deaf, detect(&detector), at_once);
+    let hangs = {
+        let visitor = visitor.clone();
+        stage(move |_| {
+            visitor.pass();
+            Ok(StageOutput::default())
+        })
+    };
+    let pipeline = FeedPipeline::builder().stage("hangs", hangs).build().unwrap();
+    let (stage, _) = feed(&runtime, "stage", scene_source(1), pipeline, at_once);
+    let sink = nv_runtime::SinkConfig::new("hangs", Box::new(Hangs(visitor)));
+    let (sink, _) = feed(&runtime, "sink", scene_source(1), detect(&detector), |c| {
+        at_once(c);
+        c.sinks.push(sink);
+    });
+    for _ in 0..4 {
+        gate.wait_for_visitor();
+    }
+
+    // A source that hangs, and a sink, are not waited for: their feeds end.
+    next.stop(Duration::ZERO);
+    check_end(&next, "stopped");
+    check_end(&sink, "end_of_stream");
+    check_frames(&sink, 1, &[]);
+    // A feed that hangs itself can be removed.
+    for hung in [&open, &stage] {
+        assert!(hung.wait_timeout(Duration::ZERO).is_none());
+        let removed = runtime.remove_feed(hung.name(), Duration::ZERO).unwrap();
+        assert!(removed.stats().end.is_none());
+    }
+    let mut left = runtime.abandoned();
+    left.sort();
+    assert_eq!(left, ["nv-feed open", "nv-feed stage", "nv-sink sink hangs", "nv-source next"]);
+    let (again, _) = feed(&runtime, "stage", scene_source(3), detect(&detector), |_| ());
+    check_end(&again, "end_of_stream");
+    check_frames(&again, 3, &[]);
+    assert_eq!(runtime.shutdown(Duration::ZERO).abandoned.len(), 4);
+
+    // Whoever comes back ends as it should have.
+    drop(gate);
+    check_end(&open, "stopped");
+    check_end(&stage, "stopped");
+    assert!(stage.stats().frames.is_balanced() && stage.stats().frames.inside == 0);
+    while !runtime.abandoned().is_empty() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_shutdown_waits_for_sinks_no_longer_than_it_was_told() {
+    struct Slow(nv_tests::Visitor);
+    impl nv_perception::OutputSink for Slow {
+        fn emit(&mut self, _: &Output) -> Result<(), nv_perception::SinkError> {
+            Ok(())
+        }
+
+        fn close(&mut self) -> Result<(), nv_perception::SinkError> {
+            self.0.pass();
+            Ok(())
+        }
+    }
+    let (gate, visitor) = gate();
+    let runtime = impatient();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let (feed, _) = feed(&runtime, "file", scene_source(1), detect(&detector), |c| {
+        c.sinks.push(nv_runtime::SinkConfig::new("slow", Box::new(Slow(visitor))));
+        c.sink_close_timeout = LONG;
+    });
+    gate.wait_for_visitor();
+    // The feed waits for its sink already when it hears of the shutdown.
+    assert_eq!(runtime.shutdown(Duration::ZERO).abandoned, ["nv-sink file slow"]);
+    check_end(&feed, "end_of_stream");
+    drop(gate);
+}
+
+#[test]
+fn a_feed_that_makes_no_sense_is_refused() {
+    let runtime = runtime();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let check = |change: fn(&mut FeedConfig), expected: &str| {
+        let mut config = FeedConfig::new("gate", scene_source(1), SourceSpec::new("test:"), detect(&detector));
+        change(&mut config);
+        assert_eq!(runtime.add_feed(config).unwrap_err().to_string(), format!("feed \"gate\": {expected}"));
+    };
+    check(|c| c.queue_capacity = 0, "queue_capacity is 0: it must be at least 1");
+    check(|c| c.max_in_pipeline = Some(0), "max_in_pipeline is 0: it must be at least 1");
+    check(|c| c.max_in_pipeline = Some(1 << 40), "max_in_pipeline is 1099511627776: it is beyond any use");
+    check(|c| c.report_threshold = f32::NAN, "report_threshold is NaN: it must be a number");
+    let no_queue = |c: &mut FeedConfig| {
+        let (_, sink) = nv_tests::recording_sink();
+        c.sinks.push(nv_runtime::SinkConfig { queue_capacity: 0, ..sink });
+    };
+    check(no_queue, "sinks.queue_capacity is 0: it must be at least 1");
+
+    let other = Runtime::new(RuntimeConfig::default());
+    let config = FeedConfig::new("gate", scene_source(1), SourceSpec::new("test:"), detect(&detector));
+    let error = other.add_feed(config).unwrap_err();
+    assert_eq!(error.to_string(), r#"feed "gate": batch point "detector" belongs to another runtime"#);
+    assert_eq!(format!("{runtime:?}"), r#"Runtime { feeds: [], batches: ["detector"], .. }"#);
+    shut_down(&runtime);
+}

@@ -2,6 +2,7 @@
 
 mod accounting;
 mod batch;
+mod conduct;
 mod lifecycle;
 mod sinks;
 
@@ -21,6 +22,11 @@ const LONG: Duration = Duration::from_secs(30);
 
 fn runtime() -> Runtime {
     Runtime::new(RuntimeConfig::default())
+}
+
+/// A runtime that leaves a thread that hangs behind at once.
+fn impatient() -> Runtime {
+    Runtime::new(RuntimeConfig { grace: Duration::from_millis(20), ..RuntimeConfig::default() })
 }
 
 fn batch(runtime: &Runtime, processor: ProcessorFactory, config: BatchConfig) -> BatchHandle {
