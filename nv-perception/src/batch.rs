@@ -40,8 +40,9 @@ pub struct BatchCapabilities {
     pub step: Capabilities,
     /// The most entries that it takes at once; `None`: any number.
     pub max_batch: Option<usize>,
-    /// The size at which it is at its best: 1 where larger batches gain nothing.
-    pub preferred_batch: usize,
+    /// The size at which it is at its best: batches of more are not formed, and one of so many does not wait to grow. 1 where
+    /// larger batches gain nothing, as on a CPU; `None`: the larger the better.
+    pub preferred_batch: Option<usize>,
     /// Whether it makes sense to give an entry again after a batch failed: same input, same result, no side effect.
     pub idempotent: bool,
 }
@@ -49,7 +50,7 @@ pub struct BatchCapabilities {
 impl Default for BatchCapabilities {
     /// Needs and makes nothing, takes any batch, must not be retried.
     fn default() -> Self {
-        Self { step: Capabilities::default(), max_batch: None, preferred_batch: 1, idempotent: false }
+        Self { step: Capabilities::default(), max_batch: None, preferred_batch: None, idempotent: false }
     }
 }
 

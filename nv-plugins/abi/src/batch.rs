@@ -11,7 +11,7 @@ pub struct BatchCapabilities {
     pub step: Capabilities,
     /// The most entries that it takes at once; 0: any number.
     pub max_batch: u64,
-    /// The size at which it is at its best.
+    /// The size at which it is at its best; 0: the larger the better.
     pub preferred_batch: u64,
     /// Whether an entry may be given again after a batch failed.
     pub idempotent: bool,

@@ -35,7 +35,7 @@ pub fn batch_capabilities_to_abi(capabilities: &BatchCapabilities) -> abi::Batch
         step: capabilities_to_abi(&capabilities.step),
         // A processor that takes no entries at all would be of no use: 0 stands for "any number".
         max_batch: capabilities.max_batch.map_or(0, |n| n as u64),
-        preferred_batch: capabilities.preferred_batch as u64,
+        preferred_batch: capabilities.preferred_batch.map_or(0, |n| n as u64),
         idempotent: capabilities.idempotent,
         ext: RVec::new(),
     }
@@ -46,10 +46,10 @@ pub fn batch_capabilities_to_abi(capabilities: &BatchCapabilities) -> abi::Batch
 /// # Errors
 /// [`MarshalError::Unknown`] for a kind of result of a later version.
 pub fn batch_capabilities_from_abi(capabilities: &abi::BatchCapabilities) -> Result<BatchCapabilities, MarshalError> {
-    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let size = |n: u64| (n != 0).then(|| usize::try_from(n).unwrap_or(usize::MAX));
     Ok(BatchCapabilities {
         step: capabilities_from_abi(&capabilities.step)?,
-        max_batch: (capabilities.max_batch != 0).then_some(size(capabilities.max_batch)),
+        max_batch: size(capabilities.max_batch),
         preferred_batch: size(capabilities.preferred_batch),
         idempotent: capabilities.idempotent,
     })
@@ -94,7 +94,7 @@ mod tests {
                     host_pixels: true,
                 },
                 max_batch,
-                preferred_batch: 8,
+                preferred_batch: max_batch.map(|n| n / 2).filter(|n| *n > 0),
                 idempotent: true,
             };
             assert_eq!(batch_capabilities_from_abi(&batch_capabilities_to_abi(&native)), Ok(native));

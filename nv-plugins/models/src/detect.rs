@@ -69,7 +69,7 @@ impl BatchProcessor for Detect {
         BatchCapabilities {
             step: Capabilities { consumes: Vec::new(), produces: vec![DataKind::Objects], host_pixels: true },
             max_batch: None,
-            preferred_batch: self.session.preferred_batch(),
+            preferred_batch: Some(self.session.preferred_batch()),
             idempotent: true,
         }
     }

@@ -150,7 +150,7 @@ fn a_model_of_a_fixed_batch_gives_each_entry_its_own() {
     let world = World::new(model);
     let config = DetectConfig { scale: Some(1.0 / 255.0), ..config() };
     let mut detect = world.detect(config.clone()).unwrap();
-    assert_eq!(detect.capabilities().preferred_batch, 2);
+    assert_eq!(detect.capabilities().preferred_batch, Some(2));
     let frames: Vec<_> = [250, 100, 180, 220, 240].map(|v| plain_frame((32, 32), v)).to_vec();
     let together = run(&mut detect, &frames);
     for (frame, together) in frames.iter().zip(&together) {
@@ -182,7 +182,7 @@ fn capabilities_say_what_it_is() {
     assert_eq!(capabilities.step.produces, [DataKind::Objects]);
     assert!(capabilities.step.consumes.is_empty() && capabilities.step.host_pixels);
     assert!(capabilities.idempotent);
-    assert_eq!((capabilities.preferred_batch, capabilities.max_batch), (1, None));
+    assert_eq!((capabilities.preferred_batch, capabilities.max_batch), (Some(1), None));
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl BatchProcessor for Census {
                 ..Capabilities::default()
             },
             max_batch: self.config.max_batch,
-            preferred_batch: 8,
+            preferred_batch: Some(8),
             idempotent: true,
         }
     }
