@@ -134,7 +134,7 @@ struct Processor {
 
 impl BatchProcessor for Processor {
     fn capabilities(&self) -> BatchCapabilities {
-        BatchCapabilities { preferred_batch: self.preferred, idempotent: true, ..BatchCapabilities::default() }
+        BatchCapabilities { preferred_batch: Some(self.preferred), idempotent: true, ..BatchCapabilities::default() }
     }
 
     fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError> {
