@@ -1,4 +1,6 @@
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -6,17 +8,24 @@ use crate::exit::Exit;
 
 /// Whether there is something to be drained, so that the first Ctrl-C asks and does not abort.
 static RUNNING: AtomicBool = AtomicBool::new(false);
-/// Whether one Ctrl-C has been heard.
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// When the first Ctrl-C was heard.
+static ASKED: OnceLock<Instant> = OnceLock::new();
+
+/// One request may come as two signals, to the process and to its group (`timeout -s INT` does that). Nobody types as fast.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// From now on, Ctrl-C (and SIGTERM, SIGHUP) ends the process with 130: at once before [`drain_from_now_on`], at once the
 /// second time; the first time after it, by a message on this channel.
 pub(crate) fn listen() -> Receiver<()> {
     let (sender, receiver) = bounded(1);
     let handler = move || {
-        if !RUNNING.load(Ordering::SeqCst) || ASKED.swap(true, Ordering::SeqCst) {
+        let now = Instant::now();
+        let first = ASKED.get_or_init(|| now);
+        let again = now.duration_since(*first) > SAME_REQUEST;
+        if !RUNNING.load(Ordering::SeqCst) || again {
             std::process::exit(i32::from(Exit::Interrupted.code()));
         }
+        // A full channel holds the request already.
         let _ = sender.try_send(());
     };
     if let Err(error) = ctrlc::set_handler(handler) {

@@ -2,7 +2,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 
 use crate::{BatchProcessor, Stage, StageError};
@@ -124,9 +123,20 @@ fn build<T: FromConfig>(config: &serde_json::Value, context: &BuildContext) -> R
     // An absent section is an empty one.
     let empty = serde_json::Value::Object(serde_json::Map::new());
     let config = if config.is_null() { &empty } else { config };
-    let config =
-        T::Config::deserialize(config).map_err(|e| StageError::config(format!("config of {:?}: {e}", T::KIND)))?;
+    let config = serde_path_to_error::deserialize(config).map_err(|e| config_error(T::KIND, &e))?;
     T::from_config(config, context)
+}
+
+/// The error for a section that could not be parsed: it names the key, if what serde says of it does not.
+fn config_error(kind: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> StageError {
+    let (what, path) = (error.inner().to_string(), error.path().to_string());
+    let key = path.rsplit('.').next().unwrap_or(&path);
+    let named = key.is_empty() || what.contains(&format!("`{key}`"));
+    StageError::config(if named {
+        format!("config of {kind:?}: {what}")
+    } else {
+        format!("config of {kind:?}: `{path}`: {what}")
+    })
 }
 
 #[cfg(test)]
@@ -172,6 +182,12 @@ mod tests {
         check(serde_json::json!(null), Ok(()));
         check(serde_json::json!({"level": 3}), Ok(()));
         check(serde_json::json!({"level": 4}), Err("level is 0 to 3"));
+        check(
+            serde_json::json!({"level": "high"}),
+            Err("config of \"blank\": `level`: invalid type: string \"high\", expected u8"),
+        );
+        check(serde_json::json!([1]), Ok(()));
+        check(serde_json::json!(7), Err("config of \"blank\": invalid type: integer `7`, expected struct Config"));
         check(serde_json::json!({"levle": 1}), Err("config of \"blank\": unknown field `levle`, expected `level`"));
     }
 }
