@@ -31,6 +31,9 @@ struct CaseReport {
     rounds: Vec<Round>,
 }
 
+/// Cores that others may use on a machine that counts as idle.
+const IDLE: f64 = 0.1;
+
 impl Report {
     /// Judges what was measured.
     pub(crate) fn new(cases: Vec<(Case, Vec<Round>)>) -> Self {
@@ -100,6 +103,9 @@ impl Report {
             self.machine.cores,
             self.machine.cpu,
         ));
+        if others > IDLE {
+            text.push_str("the machine was not idle: these figures say little, and their file is not worth keeping\n");
+        }
         text
     }
 }
