@@ -22,13 +22,13 @@ pub enum DropReason {
     ProcessingFailed,
     /// The batch point did not answer within `response_timeout` of dispatch.
     Timeout,
-    /// The batch point is down, or full beyond its global bound.
+    /// The batch point has no processor that is able to work.
     Unavailable,
     /// The feed's rate limit left it out.
     RateLimited,
     /// The decoder called it suspect, and the feed asked for those to be dropped.
     DecodeSuspect,
-    /// The feed was stopped while the frame was inside.
+    /// The feed was stopped while the frame was inside, or was paused when a live source gave it.
     FeedStopped,
     /// The feed was restarted while the frame was inside.
     FeedRestarted,

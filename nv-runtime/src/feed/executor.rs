@@ -31,7 +31,8 @@ pub(crate) struct Executor {
     max_in_pipeline: Option<usize>,
     on_step_error: StepErrorPolicy,
     glance: Glance,
-    source_ended: bool,
+    /// Whether frames come in, as the batch points were last told.
+    running: bool,
     stop: Option<Stop>,
 }
 
@@ -99,7 +100,7 @@ impl Executor {
             max_in_pipeline,
             on_step_error,
             glance: Glance::default(),
-            source_ended: false,
+            running: true,
             stop: None,
         }
     }
@@ -158,14 +159,14 @@ impl Executor {
             self.take_bound(bound);
         }
         self.glance.bound = bound;
-        if self.glance.ended && !self.source_ended {
-            self.source_ended = true;
+        if self.running && !self.glance.running {
             for step in &mut self.steps {
                 if let Step::Batch(batch) = step {
                     batch.point.source_ended(batch.lane);
                 }
             }
         }
+        self.running = self.glance.running;
         self.check_overdue();
     }
 
@@ -175,6 +176,7 @@ impl Executor {
         let mut work = Work::new(queued, at);
         if let (Ok(key), Some(batch)) = (outcome, self.steps.first_mut().and_then(Step::as_batch)) {
             batch.used += 1;
+            batch.full = false;
             let check_at = at + batch.point.config.response_timeout;
             work.at_point = Some(AtPoint { step: 0, key, first_id: ObjectId(0), check_at });
         }
@@ -193,7 +195,7 @@ impl Executor {
         let is_it = |w: &Work| w.at_point.as_ref().is_some_and(|p| p.key == key && p.step == step);
         let Some(seq) = self.flow.iter_mut().find(|(_, w)| is_it(w)).map(|(seq, _)| seq) else { return };
         if let Some(batch) = self.steps.get_mut(step).and_then(Step::as_batch) {
-            batch.used -= 1;
+            batch.left();
         }
         let Some(work) = self.flow.get_mut(seq) else { return };
         let first_id = work.at_point.take().map_or(ObjectId(0), |p| p.first_id);
@@ -234,7 +236,7 @@ impl Executor {
                 work.at_point = None;
             }
             if let Some(batch) = self.steps.get_mut(step).and_then(Step::as_batch) {
-                batch.used -= 1;
+                batch.left();
                 batch.point.abandon(key, true);
                 let (name, limit) = (batch.point.name.clone(), batch.point.config.response_timeout);
                 self.health.report(Some(&self.name), HealthKind::BatchTimeout { batch: name, limit });
@@ -249,10 +251,12 @@ impl Executor {
     /// Takes frames in as far as there is room. True if something was taken or given up.
     fn fill(&mut self) -> bool {
         let room = self.limit().saturating_sub(self.flow.len() + self.glance.claims);
-        if let Some(Step::Batch(batch)) = self.steps.first()
+        if let Some(Step::Batch(batch)) = self.steps.first_mut()
             && batch.claims
         {
-            let free = batch.slots().saturating_sub(batch.used + self.glance.claims);
+            let at_point = batch.used + self.glance.claims;
+            batch.full &= at_point > 0;
+            let free = if batch.full { 0 } else { batch.slots().saturating_sub(at_point) };
             let wanted = self.glance.queued.saturating_sub(self.glance.claims).min(room).min(free);
             if wanted == 0 {
                 return false;
@@ -260,14 +264,16 @@ impl Executor {
             // Counted before they are made, since they may be bound the moment they are.
             self.intake.add_claims(wanted);
             let (made, refusal) = batch.point.claim(batch.lane, wanted, self.glance.next_due);
-            let missing = wanted - made;
             match refusal {
                 None => {}
-                // Something of this feed's is there; its end is what to wait for.
-                Some(Refusal::NoSlot) => self.intake.return_claims(missing),
-                Some(refusal) => self.intake.void_claims(missing, batch.refused(refusal).drop_reason()),
+                Some(Refusal::NoLane) => self.intake.void_claims(wanted - made, DropReason::Shutdown),
+                Some(Refusal::Down) => self.intake.void_claims(wanted - made, DropReason::Unavailable),
+                Some(Refusal::Full | Refusal::NoSlot) => {
+                    batch.full = true;
+                    self.intake.return_claims(wanted - made);
+                }
             }
-            return made > 0 || !matches!(refusal, Some(Refusal::NoSlot));
+            return true;
         }
         if room == 0 || self.glance.queued == 0 {
             return false;
@@ -341,13 +347,14 @@ impl Executor {
                 work.at_point = Some(AtPoint { step, key, first_id, check_at });
                 self.flow.submitted(seq);
             }
-            // The lane has got fewer slots since it was looked at: another file feed has come. The frame waits its turn.
-            Err(Refusal::NoSlot) => {}
-            Err(refusal) => {
-                let error = batch.refused(refusal);
-                tracing::debug!(feed = %self.name, seq, %error, "a batch point refused a frame");
+            // The frame waits its turn: the point is full, or the lane has got fewer slots since it was looked at, since
+            // another file feed has come.
+            Err(Refusal::Full | Refusal::NoSlot) => batch.full = true,
+            Err(refusal @ (Refusal::NoLane | Refusal::Down)) => {
+                let reason =
+                    if refusal == Refusal::Down { DropReason::Unavailable } else { DropReason::Shutdown };
                 self.count(step, false, Duration::ZERO);
-                self.step_failed(seq, step, error.drop_reason());
+                self.step_failed(seq, step, reason);
             }
         }
     }

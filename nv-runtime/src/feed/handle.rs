@@ -137,6 +137,8 @@ pub(crate) struct FeedShared {
     pub(crate) stop: StopSignal,
     pub(crate) end: OnceLock<Arc<FeedEnd>>,
     pub(crate) intake: OnceLock<Arc<Intake>>,
+    /// Whether the feed is paused. Its lock orders what is told to the intake.
+    paused: Mutex<bool>,
     pub(crate) progress: Mutex<Progress>,
 }
 
@@ -170,6 +172,7 @@ impl FeedShared {
             stop: StopSignal::new(),
             end: OnceLock::new(),
             intake: OnceLock::new(),
+            paused: Mutex::new(false),
             progress: Mutex::new(progress),
         }
     }
@@ -179,7 +182,26 @@ impl FeedShared {
     /// Tells the feed to end: its source at once, what is inside by `deadline`.
     pub(crate) fn ask_to_stop(&self, deadline: MonoTime, reason: DropReason) {
         self.stop.ask(deadline, reason);
+        // Also lets go a source that waits for the end of a pause.
+        self.set_paused(false);
         self.cancel.cancel();
+    }
+
+    /// Sets the feed's intake, which is paused if the feed is.
+    pub(crate) fn begin(&self, intake: Arc<Intake>) -> Arc<Intake> {
+        let paused = self.paused.lock();
+        let intake = self.intake.get_or_init(|| intake).clone();
+        intake.set_paused(*paused);
+        intake
+    }
+
+    /// Pauses or resumes the feed. One that was told to stop is not paused any more.
+    fn set_paused(&self, paused: bool) {
+        let mut state = self.paused.lock();
+        *state = paused && self.stop.get().is_none();
+        if let Some(intake) = self.intake.get() {
+            intake.set_paused(*state);
+        }
     }
 }
 
@@ -221,8 +243,28 @@ impl FeedHandle {
         }
     }
 
+    /// Pauses the feed: no frame comes in until it is [resumed](Self::resume); those that are inside go on. May be called
+    /// before the source is open, and again.
+    ///
+    /// A file is not read on. A live source stays connected, and its frames are dropped as `feed_stopped`; when it is resumed,
+    /// stages are told of a discontinuity. No batch waits for a paused feed. Frames that are dropped for a pause don't count
+    /// towards the frame limit.
+    pub fn pause(&self) {
+        self.shared.set_paused(true);
+    }
+
+    /// Ends a pause, if there is one.
+    pub fn resume(&self) {
+        self.shared.set_paused(false);
+    }
+
+    /// Whether the feed is paused.
+    pub fn is_paused(&self) -> bool {
+        *self.shared.paused.lock()
+    }
+
     /// Asks the feed to stop: its source is closed at once, frames that are inside have up to `drain` to leave as usual.
-    /// Asked again, the earliest end of a drain counts. Does not wait; see [`wait`](Self::wait).
+    /// Asked again, the earliest end of a drain counts. Ends a pause. Does not wait; see [`wait`](Self::wait).
     pub fn stop(&self, drain: Duration) {
         self.shared.ask_to_stop(self.shared.clock.now() + drain, DropReason::FeedStopped);
     }

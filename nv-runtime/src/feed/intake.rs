@@ -34,6 +34,12 @@ struct State {
     /// Frames that were passed over for them. The executor gives their memory back, since that is others' code and the
     /// batch point binds under its lock.
     superseded: Vec<Frame>,
+    /// Whether frames are held back: the feed is paused.
+    paused: bool,
+    /// Whether frames were discarded since the last one that was let in: the next one does not continue it.
+    skipped: bool,
+    /// How often frames were let in again after some were discarded.
+    resumed: u32,
     phase: Phase,
     source_end: Option<SourceEnd>,
 }
@@ -56,6 +62,17 @@ enum Phase {
     Closed(DropReason),
 }
 
+/// What became of a frame that a source gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intaken {
+    /// It is inside.
+    Taken,
+    /// It was dropped, since its feed is paused.
+    Discarded,
+    /// The intake takes no more frames.
+    Closed,
+}
+
 /// Freshness before the interval of a feed's frames is known.
 const DEFAULT_FRESHNESS: Duration = Duration::from_millis(40);
 
@@ -74,6 +91,8 @@ pub(crate) struct Glance {
     pub(crate) next_due: Option<MonoTime>,
     /// Whether no more frames come in.
     pub(crate) ended: bool,
+    /// Whether frames come in: it has neither ended nor been paused.
+    pub(crate) running: bool,
 }
 
 impl Intake {
@@ -93,6 +112,9 @@ impl Intake {
             claims: 0,
             bound: Vec::new(),
             superseded: Vec::new(),
+            paused: false,
+            skipped: false,
+            resumed: 0,
             phase: Phase::Open,
             source_end: None,
         };
@@ -110,15 +132,28 @@ impl Intake {
 
     // --- The source thread's side.
 
-    /// Takes in a frame. With policy `Block` waits for room. False once the intake takes no more.
-    pub(crate) fn push(&self, frame: Frame, session: u32, cuts: u32) -> bool {
+    /// Takes in a frame. With policy `Block` waits for room. While the feed is paused, a frame of a live source, which goes
+    /// on by itself, is dropped at once; any other source waits here.
+    pub(crate) fn push(&self, frame: Frame, session: u32, cuts: u32, live: bool) -> Intaken {
         let mut state = self.state.lock();
+        while state.paused && !live && state.phase == Phase::Open {
+            state = self.room.wait(state);
+        }
         if state.phase != Phase::Open {
-            return false;
+            return Intaken::Closed;
         }
         let now = self.clock.now();
         let seq = state.ledger.receive();
         state.cadence.arrival(now);
+        if state.paused {
+            state.skipped = true;
+            state.ledger.drop(seq, DropReason::FeedStopped, None, now);
+            drop(state);
+            self.log_drop(seq, DropReason::FeedStopped);
+            return Intaken::Discarded;
+        }
+        state.resumed += u32::from(std::mem::take(&mut state.skipped));
+        let cuts = cuts + state.resumed;
         let mut queued = Queued { frame: frame.stamped(seq, now), session, cuts };
         let full = loop {
             match state.queue.push(queued) {
@@ -132,7 +167,7 @@ impl Intake {
                         state.ledger.drop(seq, reason, None, self.clock.now());
                         drop(state);
                         self.log_drop(seq, reason);
-                        return false;
+                        return Intaken::Closed;
                     }
                 }
             }
@@ -145,7 +180,7 @@ impl Intake {
         if let Some(dropped) = full {
             self.log_drop(dropped.frame.seq(), DropReason::QueueFull);
         }
-        true
+        Intaken::Taken
     }
 
     /// Counts frames that the source lost.
@@ -176,7 +211,8 @@ impl Intake {
         glance.queued = state.queue.len();
         glance.claims = state.claims;
         glance.ended = state.phase != Phase::Open;
-        glance.next_due = if glance.ended { None } else { state.cadence.next_due() };
+        glance.running = state.phase == Phase::Open && !state.paused;
+        glance.next_due = if glance.running { state.cadence.next_due() } else { None };
     }
 
     /// Takes the oldest frame out of the queue.
@@ -281,6 +317,20 @@ impl Intake {
         self.notify();
     }
 
+    // --- The owner's side.
+
+    /// Holds frames back, or lets them in again. Those that are inside go on.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.paused, paused) && !paused {
+            // How long it was paused says nothing of the source's rhythm.
+            state.cadence.interrupt();
+        }
+        drop(state);
+        self.room.notify_all();
+        self.notify();
+    }
+
     // --- Everybody's.
 
     pub(crate) fn counts(&self) -> FrameCounts {
@@ -298,5 +348,57 @@ impl Intake {
     fn notify(&self) {
         // A full channel holds a token already.
         let _ = self.wake.try_send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_core::ManualClock;
+
+    use super::super::queue::tests::{ms, queued};
+    use super::*;
+
+    fn frame() -> Frame {
+        queued(0, MonoTime::ZERO).frame
+    }
+
+    fn look(intake: &Intake) -> Glance {
+        let mut glance = Glance::default();
+        intake.glance(&mut glance);
+        glance
+    }
+
+    #[test]
+    fn a_paused_live_feed_takes_nothing_and_is_not_waited_for() {
+        let clock = Arc::new(ManualClock::new());
+        let intake = Intake::new("gate".into(), clock.clone(), 8, QueuePolicy::DropOldest, None);
+        let push = |at| {
+            clock.set(ms(at));
+            intake.push(frame(), 0, 0, true)
+        };
+        assert_eq!((push(0), push(40)), (Intaken::Taken, Intaken::Taken));
+        assert_eq!((look(&intake).running, look(&intake).next_due), (true, Some(ms(80))));
+        intake.set_paused(true);
+        assert_eq!((look(&intake).running, look(&intake).next_due), (false, None));
+        assert_eq!((push(80), push(120)), (Intaken::Discarded, Intaken::Discarded));
+        assert_eq!(look(&intake).queued, 2, "what was inside goes on");
+        intake.set_paused(false);
+        assert_eq!((push(50_000), push(50_040)), (Intaken::Taken, Intaken::Taken));
+        assert_eq!(look(&intake).next_due, Some(ms(50_080)), "the pause is no interval");
+        let cuts: Vec<u32> = std::iter::from_fn(|| intake.pop()).map(|q| q.cuts).collect();
+        assert_eq!(cuts, [0, 0, 1, 1], "the stages are told of the gap");
+        let counts = intake.counts();
+        assert_eq!((counts.received, counts.dropped.get(&DropReason::FeedStopped)), (6, Some(&2)));
+        assert!(counts.is_balanced());
+    }
+
+    #[test]
+    fn a_pause_without_frames_cuts_nothing() {
+        let clock = Arc::new(ManualClock::new());
+        let intake = Intake::new("gate".into(), clock, 8, QueuePolicy::DropOldest, None);
+        intake.set_paused(true);
+        intake.set_paused(false);
+        assert_eq!(intake.push(frame(), 0, 0, true), Intaken::Taken);
+        assert_eq!(intake.pop().map(|q| q.cuts), Some(0));
     }
 }

@@ -120,6 +120,11 @@ impl Cadence {
         self.last = Some(now);
     }
 
+    /// The rhythm is interrupted: the time until the next arrival is no interval.
+    pub(crate) fn interrupt(&mut self) {
+        self.last = None;
+    }
+
     pub(crate) fn interval(&self) -> Option<Duration> {
         self.interval
     }
@@ -197,6 +202,11 @@ pub(crate) mod tests {
         }
         let due = cadence.next_due().unwrap();
         assert!(due >= ms(1199) && due <= ms(1201), "{due:?}");
+        cadence.interrupt();
+        assert_eq!(cadence.next_due(), None);
+        cadence.arrival(ms(90_000));
+        let due = cadence.next_due().unwrap();
+        assert!(due >= ms(90_039) && due <= ms(90_041), "an interruption is no interval: {due:?}");
     }
 
     proptest! {

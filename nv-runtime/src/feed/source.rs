@@ -4,6 +4,7 @@ use std::time::Duration;
 use nv_core::{CancelToken, HealthKind};
 use nv_perception::{FrameSource, SourceError, SourceErrorKind, SourceEvent, SourceItem};
 
+use super::intake::Intaken;
 use super::{FeedShared, Intake};
 use crate::guard::{Foreign, panic_error};
 use crate::health::HealthHub;
@@ -33,6 +34,7 @@ pub(crate) struct Session {
     pub(crate) intake: Arc<Intake>,
     pub(crate) health: HealthHub,
     pub(crate) number: u32,
+    pub(crate) live: bool,
     pub(crate) frame_limit: Option<u64>,
     pub(crate) url: String,
 }
@@ -53,12 +55,11 @@ impl Session {
                 return Ok(SourceEnd::LimitReached);
             }
             match self.source.next(ASK)? {
-                SourceItem::Frame(frame) => {
-                    frames += 1;
-                    if !self.intake.push(frame, self.number, cuts) {
-                        return Ok(SourceEnd::Cancelled);
-                    }
-                }
+                SourceItem::Frame(frame) => match self.intake.push(frame, self.number, cuts, self.live) {
+                    Intaken::Taken => frames += 1,
+                    Intaken::Discarded => {}
+                    Intaken::Closed => return Ok(SourceEnd::Cancelled),
+                },
                 SourceItem::Event(event) => {
                     tracing::debug!(feed = %self.intake.feed(), ?event, "source event");
                     match event {

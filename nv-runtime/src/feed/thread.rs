@@ -111,6 +111,7 @@ impl Live<'_> {
             intake: intake.clone(),
             health: self.health.clone(),
             number: 0,
+            live,
             frame_limit: config.frame_limit,
             url: spec.url,
         };
@@ -146,7 +147,7 @@ impl Live<'_> {
         let policy = policy.unwrap_or(if info.live { QueuePolicy::DropOldest } else { QueuePolicy::Block });
         let (name, clock) = (self.shared.name.clone(), self.shared.clock.clone());
         let intake = Arc::new(Intake::new(name, clock, capacity, policy, freshness));
-        self.shared.intake.get_or_init(|| intake).clone()
+        self.shared.begin(intake)
     }
 
     fn end_of(&self, source: SourceEnd) -> FeedEnd {

@@ -4,6 +4,7 @@ mod accounting;
 mod batch;
 mod conduct;
 mod lifecycle;
+mod pause;
 mod sinks;
 
 use std::sync::Arc;
