@@ -23,8 +23,8 @@ pub struct BatchConfig {
     pub max_in_flight_per_feed: usize,
     /// Regions of one frame that are looked at. Default 64.
     pub max_regions_per_frame: usize,
-    /// Entries that wait at the point, over all feeds. Default 4,096. Beyond it a feed's frames are dropped as
-    /// [`Unavailable`](nv_core::DropReason::Unavailable).
+    /// Entries that wait at the point, over all feeds. Default 4,096. Beyond it each feed has one at a time, and its frames
+    /// wait in its own queue.
     pub max_pending: usize,
 }
 
@@ -103,11 +103,9 @@ impl BatchConfig {
         Ok(())
     }
 
-    /// Frames that each of `feeds` file feeds may have at the point: together they fill batches of `max_batch`, and no more
-    /// wait than `max_pending`.
+    /// Frames that each of `feeds` file feeds may have at the point, so that together they fill batches of `max_batch`.
     pub(crate) fn file_slots(&self, max_batch: usize, feeds: usize) -> usize {
-        let feeds = feeds.max(1);
-        (2 * max_batch * self.instances).div_ceil(feeds).min(self.max_pending / feeds).max(1)
+        (2 * max_batch * self.instances).div_ceil(feeds.max(1))
     }
 }
 
@@ -144,7 +142,5 @@ mod tests {
         check(3, 11);
         check(4, 8);
         check(64, 1);
-        let small = BatchConfig { max_pending: 20, ..BatchConfig::default() };
-        assert_eq!([1, 3, 50].map(|feeds| small.file_slots(16, feeds)), [20, 6, 1]);
     }
 }

@@ -51,10 +51,12 @@ pub(crate) struct LaneSpec {
 pub(crate) enum Refusal {
     /// The lane has no free slot.
     NoSlot,
-    /// The point holds `max_pending` entries.
+    /// The point holds `max_pending` entries, and the lane has something here already: its end is what to wait for.
     Full,
     /// The lane is gone.
     NoLane,
+    /// The point is down.
+    Down,
 }
 
 /// What an idle instance should do.
@@ -383,13 +385,14 @@ impl<T> Former<T> {
     }
 
     fn admit(&mut self, key: LaneKey) -> Result<EntryKey, Refusal> {
-        if self.pending >= self.config.max_pending {
-            return Err(Refusal::Full);
-        }
-        let pass = self.pass;
+        let (pass, full) = (self.pass, self.pending >= self.config.max_pending);
         let lane = self.lane_mut(key).ok_or(Refusal::NoLane)?;
         if lane.used >= lane.spec.slots {
             return Err(Refusal::NoSlot);
+        }
+        // A lane may always have one: then nobody is refused without something to wait for.
+        if full && lane.used > 0 {
+            return Err(Refusal::Full);
         }
         if lane.waiting.is_empty() {
             // A lane that had nothing to do gains no claim on the past by it.

@@ -92,6 +92,7 @@ impl BatchHandle {
                         limit: self.direct_slots.load(std::sync::atomic::Ordering::Relaxed),
                     },
                     Refusal::Full => BatchError::QueueFull { batch: batch(), limit: point.config.max_pending },
+                    Refusal::Down => BatchError::Unavailable { batch: batch(), reason: "it is down".into() },
                     Refusal::NoLane => BatchError::CoordinatorShutdown { batch: batch() },
                 },
             )?;

@@ -12,7 +12,7 @@ pub struct BatchMetrics {
     pub processed: u64,
     /// Entries that were computed and got an error.
     pub failed: u64,
-    /// Submissions that were not taken in.
+    /// Direct submissions that were not taken in.
     pub rejected: u64,
     /// Entries that their feed gave up for want of an answer.
     pub timed_out: u64,

@@ -220,8 +220,10 @@ impl Point {
                 Ok(entry)
             }
             Err((refusal, _)) => {
-                // A full lane is the feed's to wait for, and no loss.
-                state.counts.rejected += u64::from(refusal == Refusal::Full);
+                // A feed waits until there is room, and loses nothing.
+                let direct =
+                    matches!(state.lanes.get(key.index()), Some(Some(l)) if matches!(l.kind, LaneKind::Direct));
+                state.counts.rejected += u64::from(direct);
                 Err(refusal)
             }
         }
@@ -242,9 +244,6 @@ impl Point {
                 Ok(_) => taken += 1,
                 Err(why) => refusal = Some(why),
             }
-        }
-        if refusal == Some(Refusal::Full) {
-            state.counts.rejected += (count - taken) as u64;
         }
         if taken > 0 {
             self.wake_one(state);

@@ -8,7 +8,7 @@ use nv_perception::{Perception, Stage, StageError, StageErrorKind, StageInput, S
 use super::flow::StepKind;
 use super::pipeline::{PipelineStep, PipelineStepKind, StageFactory};
 use super::{FeedPipeline, Intake};
-use crate::batch::{BatchError, ClaimRoute, Completion, LaneKey, LaneKind, Point, Refusal, Reply};
+use crate::batch::{ClaimRoute, Completion, LaneKey, LaneKind, Point, Reply};
 use crate::guard::{Foreign, guard};
 use crate::sync::Arc;
 
@@ -65,6 +65,8 @@ pub(crate) struct BatchStep {
     slots: Arc<AtomicUsize>,
     /// Slots that this feed has in use: entries at the point. Claims are counted at the intake.
     pub(crate) used: usize,
+    /// Whether the point has refused a frame for want of room. It has room again when something of this feed's has left.
+    pub(crate) full: bool,
     /// Whether frames are bound at dispatch.
     pub(crate) claims: bool,
 }
@@ -118,7 +120,7 @@ pub(crate) fn attach(pipeline: FeedPipeline, intake: &Arc<Intake>, live: bool) -
             };
             let slots = Arc::new(AtomicUsize::new(0));
             let lane = point.attach(kind, slots.clone());
-            Step::Batch(BatchStep { point, lane, reply, slots, used: 0, claims: live && index == 0 })
+            Step::Batch(BatchStep { point, lane, reply, slots, used: 0, full: false, claims: live && index == 0 })
         }
     };
     let steps: Vec<Step> = pipeline.steps.into_iter().enumerate().map(attach).collect();
@@ -195,16 +197,13 @@ impl BatchStep {
     }
 
     pub(crate) fn has_slot(&self) -> bool {
-        self.used < self.slots()
+        !self.full && self.used < self.slots()
     }
 
-    /// What a refusal means for a frame.
-    pub(crate) fn refused(&self, refusal: Refusal) -> BatchError {
-        let batch = self.point.name.clone();
-        match refusal {
-            Refusal::Full | Refusal::NoSlot => BatchError::QueueFull { batch, limit: self.point.config.max_pending },
-            Refusal::NoLane => BatchError::CoordinatorShutdown { batch },
-        }
+    /// Notes that something of this feed's has left the point.
+    pub(crate) fn left(&mut self) {
+        self.used -= 1;
+        self.full = false;
     }
 }
 

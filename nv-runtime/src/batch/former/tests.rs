@@ -107,6 +107,9 @@ fn slots_bound_a_lane_and_max_pending_bounds_the_point() {
         f.submit(us(0), b, us(0), i).unwrap();
     }
     assert_eq!(f.submit(us(0), b, us(0), 0), Err((Refusal::Full, 0)));
+    let c = f.attach(lane(2));
+    f.submit(us(0), c, us(0), 1000).unwrap();
+    assert_eq!(f.submit(us(0), c, us(0), 0), Err((Refusal::Full, 0)), "each lane may have one");
     f.detach(b, |_| ());
     assert_eq!(f.submit(us(0), b, us(0), 0), Err((Refusal::NoLane, 0)));
 }

@@ -6,6 +6,7 @@ mod conduct;
 mod lifecycle;
 mod pause;
 mod sinks;
+mod stress;
 
 use std::sync::Arc;
 use std::time::Duration;
