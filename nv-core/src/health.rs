@@ -80,6 +80,37 @@ pub enum HealthKind {
         /// Why.
         error: String,
     },
+    /// A call of a batch processor has lasted longer than an answer may take. If it returns, the instance goes on.
+    InstanceWedged {
+        /// The batch point's name.
+        batch: Name,
+        /// Which of its instances.
+        instance: usize,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// A batch point is down: its processors fail time after time. Entries fail at once, but for a probe now and then.
+    BatchDown {
+        /// The batch point's name.
+        batch: Name,
+        /// The last error.
+        error: String,
+    },
+    /// A batch point that was down works again.
+    BatchUp {
+        /// The batch point's name.
+        batch: Name,
+    },
+    /// Most of the feed's entries fail by themselves: they go one per batch, at most one a second.
+    FeedQuarantined {
+        /// The batch point's name.
+        batch: Name,
+    },
+    /// The feed's entries share batches again.
+    FeedReleased {
+        /// The batch point's name.
+        batch: Name,
+    },
     /// A sink returned an error or panicked.
     SinkFailed {
         /// The sink's name.
@@ -112,15 +143,21 @@ impl HealthKind {
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         match self {
-            Self::SourceOpened { .. } | Self::FeedEnded { ok: true, .. } => Severity::Info,
+            Self::SourceOpened { .. }
+            | Self::BatchUp { .. }
+            | Self::FeedReleased { .. }
+            | Self::FeedEnded { ok: true, .. } => Severity::Info,
             Self::FramesLostUpstream { .. }
             | Self::StageFailed { .. }
             | Self::BatchFailed { .. }
             | Self::BatchTimeout { .. }
             | Self::ProcessorRebuilding { .. }
+            | Self::InstanceWedged { .. }
+            | Self::FeedQuarantined { .. }
             | Self::SinkFailed { fatal: false, .. }
             | Self::SinkFull { .. } => Severity::Warning,
             Self::SourceFailed { .. }
+            | Self::BatchDown { .. }
             | Self::SinkFailed { fatal: true, .. }
             | Self::ThreadAbandoned { .. }
             | Self::FeedEnded { ok: false, .. } => Severity::Error,
@@ -165,6 +202,16 @@ impl fmt::Display for HealthKind {
             Self::ProcessorRebuilding { batch, instance, error } => {
                 write!(f, "batch point {batch}: instance {instance} is being rebuilt: {error}")
             }
+            Self::InstanceWedged { batch, instance, limit } => {
+                write!(f, "batch point {batch}: instance {instance} has not answered for more than {limit:?}")
+            }
+            Self::BatchDown { batch, error } => write!(f, "batch point {batch} is down: {error}"),
+            Self::BatchUp { batch } => write!(f, "batch point {batch} works again"),
+            Self::FeedQuarantined { batch } => write!(
+                f,
+                "batch point {batch}: most of this feed's entries fail by themselves; they go alone, at most one a second"
+            ),
+            Self::FeedReleased { batch } => write!(f, "batch point {batch}: this feed's entries share batches again"),
             Self::SinkFailed { sink, error, .. } => write!(f, "sink {sink} failed: {error}"),
             Self::SinkFull { sink } => {
                 write!(f, "sink {sink} is too slow: outputs are passed over")

@@ -10,7 +10,7 @@ mod source;
 mod stage;
 
 pub use gate::{Gate, Visitor, gate};
-pub use processor::{number_processor, processor};
+pub use processor::{idempotent_processor, number_processor, processor};
 pub use sink::{RecordingSink, recording_sink};
 pub use source::{Feeder, fed_source, scene, scene_source};
 pub use stage::{stage, tally_stage};

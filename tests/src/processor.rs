@@ -7,16 +7,19 @@ use nv_perception::{
 };
 use nv_runtime::ProcessorFactory;
 
-struct Scripted<F>(F);
+struct Scripted<F> {
+    process: F,
+    idempotent: bool,
+}
 
 impl<F: FnMut(&mut [BatchEntry]) -> Result<(), StageError> + Send> BatchProcessor for Scripted<F> {
     fn capabilities(&self) -> BatchCapabilities {
         let step = Capabilities { produces: vec![DataKind::Objects], host_pixels: true, ..Capabilities::default() };
-        BatchCapabilities { step, ..BatchCapabilities::default() }
+        BatchCapabilities { step, idempotent: self.idempotent, ..BatchCapabilities::default() }
     }
 
     fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError> {
-        (self.0)(batch)
+        (self.process)(batch)
     }
 }
 
@@ -25,7 +28,15 @@ pub fn processor<F>(process: F) -> ProcessorFactory
 where
     F: FnMut(&mut [BatchEntry]) -> Result<(), StageError> + Send + Sync + Clone + 'static,
 {
-    Arc::new(move || Ok(Box::new(Scripted(process.clone()))))
+    Arc::new(move || Ok(Box::new(Scripted { process: process.clone(), idempotent: false })))
+}
+
+/// The same, and entries may be given to it again after a batch failed.
+pub fn idempotent_processor<F>(process: F) -> ProcessorFactory
+where
+    F: FnMut(&mut [BatchEntry]) -> Result<(), StageError> + Send + Sync + Clone + 'static,
+{
+    Arc::new(move || Ok(Box::new(Scripted { process: process.clone(), idempotent: true })))
 }
 
 /// A processor that reads the number that is coded into each picture: one object, whose class is the number.

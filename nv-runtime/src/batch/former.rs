@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use nv_core::MonoTime;
 
+use super::standing::{Standing, StandingChange};
+
 /// Names a lane. A lane that was detached leaves a key that fits no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneKey {
@@ -118,6 +120,8 @@ struct Lane<T> {
     /// Whether its source runs.
     running: bool,
     next_due: Option<MonoTime>,
+    /// Whether its entries may share batches.
+    standing: Standing,
 }
 
 #[derive(Debug)]
@@ -174,6 +178,7 @@ impl<T> Former<T> {
             pass: self.pass,
             running: true,
             next_due: None,
+            standing: Standing::default(),
         };
         let index = self.lanes.iter().position(|slot| slot.lane.is_none()).unwrap_or_else(|| {
             self.lanes.push(LaneSlot { generation: 0, lane: None });
@@ -254,20 +259,27 @@ impl<T> Former<T> {
         if self.pending == 0 {
             return Decision::Idle;
         }
-        if self.pending >= self.config.max_batch {
+        // When an entry of a quarantined lane may go, by itself.
+        let alone = self.lanes().filter_map(|l| l.alone_at(now)).min();
+        if alone.is_some_and(|at| at <= now) {
             return Decision::Dispatch;
         }
-        let oldest = self.lanes().filter_map(|l| l.waiting.front()).map(|w| w.submitted).min();
-        let Some(oldest) = oldest else { return Decision::Idle };
+        let sharing = || self.lanes().filter(|l| !l.standing.is_quarantined());
+        let ready: usize = sharing().map(|l| l.waiting.len()).sum();
+        let oldest = sharing().filter_map(|l| l.waiting.front()).map(|w| w.submitted).min();
+        let Some(oldest) = oldest else { return alone.map_or(Decision::Idle, Decision::WaitUntil) };
         let hold_end = oldest + self.config.max_latency;
-        if hold_end <= now || !self.lanes().any(|lane| lane.is_expected(now, hold_end, self.config.max_latency)) {
-            Decision::Dispatch
-        } else {
-            Decision::WaitUntil(hold_end)
+        if ready >= self.config.max_batch
+            || hold_end <= now
+            || !sharing().any(|lane| lane.is_expected(now, hold_end, self.config.max_latency))
+        {
+            return Decision::Dispatch;
         }
+        Decision::WaitUntil(alone.map_or(hold_end, |at| at.min(hold_end)))
     }
 
-    /// Takes a batch of at most `max_batch` entries, by weighted round robin over the lanes.
+    /// Takes a batch of at most `max_batch` entries, by weighted round robin over the lanes. An entry of a quarantined lane
+    /// makes a batch of its own.
     ///
     /// `bind` finds the frame for a claim and says when it was received, or nothing, in which case the claim is gone. An
     /// entry of a live lane that is older than `max_age` goes to `expired` instead.
@@ -279,12 +291,14 @@ impl<T> Former<T> {
         mut expired: impl FnMut(EntryKey, T),
     ) {
         while batch.len() < self.config.max_batch {
-            let Some(index) = self.next_lane() else { break };
+            let alone = if batch.is_empty() { self.next_alone(now) } else { None };
+            let Some(index) = alone.or_else(|| self.next_lane()) else { break };
             let slot = &mut self.lanes[index];
             let lane_key = LaneKey { index: index as u32, generation: slot.generation };
             let Some(lane) = &mut slot.lane else { break };
             let Some(waiting) = lane.waiting.pop_front() else { break };
             let live = lane.spec.live;
+            lane.standing.dispatched(now);
             self.pending -= 1;
             let wait = now.since(waiting.submitted);
             let bound = waiting.bound.map(|b| (b.payload, b.received)).or_else(|| bind(lane_key, waiting.key));
@@ -301,7 +315,18 @@ impl<T> Former<T> {
             self.entries[waiting.key.index as usize].dispatched = Some(now);
             self.dispatched += 1;
             batch.push(Taken { key: waiting.key, payload, wait });
+            if alone.is_some() {
+                break;
+            }
         }
+    }
+
+    /// Takes in what became of an entry that is being computed: it succeeded, or failed by itself and not along with its
+    /// batch. Call before its slot is freed.
+    pub(crate) fn judge(&mut self, key: EntryKey, failed: bool) -> Option<(LaneKey, StandingChange)> {
+        let lane_key = self.entry(key)?.lane?;
+        let change = self.lane_mut(lane_key)?.standing.record(failed);
+        Some((lane_key, change))
     }
 
     /// Frees the slot of an entry that was computed. False if that has happened before: its result is to be discarded.
@@ -427,9 +452,16 @@ impl<T> Former<T> {
         }
     }
 
+    /// The quarantined lane whose turn it is by now; the one that has waited longest.
+    fn next_alone(&self, now: MonoTime) -> Option<usize> {
+        let due = |slot: &LaneSlot<T>| slot.lane.as_ref()?.alone_at(now).filter(|at| *at <= now);
+        self.lanes.iter().enumerate().filter_map(|(i, slot)| Some((due(slot)?, i))).min().map(|(_, i)| i)
+    }
+
     /// The lane with something waiting that is furthest behind its share; the first of equals.
     fn next_lane(&self) -> Option<usize> {
-        let waiting = |slot: &LaneSlot<T>| slot.lane.as_ref().filter(|l| !l.waiting.is_empty()).map(|l| l.pass);
+        let shares = |l: &&Lane<T>| !l.waiting.is_empty() && !l.standing.is_quarantined();
+        let waiting = |slot: &LaneSlot<T>| slot.lane.as_ref().filter(shares).map(|l| l.pass);
         self.lanes.iter().enumerate().filter_map(|(i, slot)| Some((waiting(slot)?, i))).min().map(|(_, i)| i)
     }
 
@@ -442,6 +474,12 @@ impl<T> Former<T> {
 }
 
 impl<T> Lane<T> {
+    /// When its next entry may go by itself, if it is quarantined and has one waiting. May be past.
+    fn alone_at(&self, now: MonoTime) -> Option<MonoTime> {
+        let waits = self.standing.is_quarantined() && !self.waiting.is_empty();
+        waits.then(|| self.standing.not_before().unwrap_or(now))
+    }
+
     /// Whether it is worth waiting for: its source runs, it has a free slot, and its next frame is due before the hold
     /// ends. One that is overdue by more than the hold has stalled.
     fn is_expected(&self, now: MonoTime, hold_end: MonoTime, hold: Duration) -> bool {

@@ -45,7 +45,7 @@ impl BatchRequest {
 impl BatchHandle {
     pub(crate) fn new(point: Arc<Point>) -> Self {
         let direct_slots = Arc::default();
-        let direct = point.attach(LaneKind::Direct, Arc::clone(&direct_slots));
+        let direct = point.attach(None, LaneKind::Direct, Arc::clone(&direct_slots));
         Self { point, direct, direct_slots }
     }
 
@@ -92,7 +92,7 @@ impl BatchHandle {
                         limit: self.direct_slots.load(std::sync::atomic::Ordering::Relaxed),
                     },
                     Refusal::Full => BatchError::QueueFull { batch: batch(), limit: point.config.max_pending },
-                    Refusal::Down => BatchError::Unavailable { batch: batch(), reason: "it is down".into() },
+                    Refusal::Down => BatchError::Unavailable { batch: batch(), reason: point.trouble() },
                     Refusal::NoLane => BatchError::CoordinatorShutdown { batch: batch() },
                 },
             )?;

@@ -4,13 +4,12 @@ use std::time::Duration;
 use nv_core::{Clock as _, HealthKind};
 use nv_perception::{BatchEntry, BatchProcessor, BatchTrace, StageError, StageErrorKind, StageOutput};
 
-use super::point::{Batch, Point, Reply};
+use super::bisect::{Bisection, PartOutcome};
+use super::breaker::Backoff;
+use super::point::{Batch, BatchReport, Point, Reply, Verdict};
 use super::{BatchError, EntryKey, ProcessorFactory};
 use crate::guard::{Foreign, guard, panic_error};
 use crate::sync::Arc;
-
-/// Waits after a failed rebuild: from the first to the most, doubling.
-const REBUILD_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 type Processor = Foreign<Box<dyn BatchProcessor>>;
 
@@ -37,7 +36,11 @@ struct Buffers {
     batch: Batch,
     routes: Vec<Route>,
     entries: Vec<BatchEntry>,
+    /// By slot: the error of the last call that the entry was part of, if that call failed as a whole.
+    failed: Vec<Option<Arc<StageError>>>,
+    bisection: Bisection,
     outcomes: Vec<Outcome>,
+    verdicts: Vec<Verdict>,
     valid: Vec<bool>,
 }
 
@@ -58,65 +61,83 @@ impl Instance {
     /// Computes batches until the point is done. `processor` is `None` while it is lost.
     fn run(&self, processor: &mut Option<Processor>) {
         let mut buffers = Buffers::default();
-        let mut backoff = REBUILD_BACKOFF.0;
+        let mut backoff = Backoff::default();
         loop {
-            match processor {
-                Some(p) => {
-                    if self.point.next_batch(&mut buffers.batch).is_none() {
-                        return;
-                    }
-                    if let Err(error) = self.compute(&mut ***p, &mut buffers) {
-                        *processor = None;
-                        self.lost(&error);
-                        // The first try is at once: what waits need not fail for it.
-                        *processor = self.rebuild();
-                        backoff = REBUILD_BACKOFF.0;
-                    }
+            if processor.is_some() {
+                backoff = Backoff::default();
+                if self.point.next_batch(self.index, &mut buffers.batch).is_none() {
+                    return;
                 }
-                None => {
-                    if !self.point.wait_unable(self.point.clock.now() + backoff) {
-                        return;
-                    }
-                    *processor = self.rebuild();
-                    backoff = (backoff * 2).min(REBUILD_BACKOFF.1);
+                self.compute(processor, &mut buffers);
+            } else {
+                if !self.point.wait_unable(self.point.clock.now() + backoff.next_wait()) {
+                    return;
                 }
+                *processor = self.rebuild();
             }
         }
     }
 
     /// Computes one batch and routes its results.
     ///
-    /// # Errors
-    /// The processor panicked or lost its device: it is of no more use. Its entries have been failed.
-    fn compute(&self, processor: &mut dyn BatchProcessor, buffers: &mut Buffers) -> Result<(), StageError> {
-        let Buffers { batch, routes, entries, outcomes, valid } = buffers;
+    /// A batch that fails as a whole is bisected until the guilty stand alone, where the processor says that retrying does no
+    /// harm; after one that breaks the processor, its entries are tried one by one with the new processor, once.
+    fn compute(&self, processor: &mut Option<Processor>, buffers: &mut Buffers) {
+        let Buffers { batch, routes, entries, failed, bisection, outcomes, verdicts, valid } = buffers;
         for (slot, taken) in batch.taken.drain(..).enumerate() {
             routes.push(Route { key: taken.key, reply: taken.payload.reply, wait: taken.wait });
             entries.push(taken.payload.entry.at_slot(slot));
         }
         let size = entries.len();
+        failed.clear();
+        failed.resize(size, None);
         let started = self.point.clock.now();
-        let result = guard("process", || processor.process(entries));
+        let deadline = started + self.point.config.response_timeout;
+
+        let first = self.call(processor, entries, failed);
+        // Which entries failed by themselves is known where each was told apart.
+        let mut told_apart = first.is_ok() || size == 1;
+        let mut retried = false;
+        if let Err(called) = &first
+            && size > 1
+            && self.point.capabilities().idempotent
+        {
+            entries.sort_unstable_by_key(BatchEntry::slot);
+            match called {
+                Failure::Whole => bisection.begin(size),
+                Failure::Broke => bisection.begin_alone(size),
+            }
+            retried = true;
+            told_apart = true;
+            while let Some(part) = bisection.next_part() {
+                if processor.is_none() || self.point.clock.now() >= deadline {
+                    told_apart = false;
+                    break;
+                }
+                let result = self.call(processor, &mut entries[part.clone()], &mut failed[part.clone()]);
+                bisection.tried(part, if result.is_ok() { PartOutcome::Passed } else { PartOutcome::Failed });
+            }
+        }
         let took = self.point.clock.now().since(started);
 
-        let (broken, whole) = match result {
-            Ok(()) => (None, None),
-            Err(error) => {
-                let error = Arc::new(error);
-                (self.breaks(&error), Some(error))
-            }
+        take_outcomes(entries, failed, outcomes);
+        verdicts.clear();
+        verdicts.extend(outcomes.iter().zip(&*failed).map(|(outcome, failed)| match (outcome, failed) {
+            (Ok(_), _) => Verdict::Computed,
+            (Err(_), Some(_)) if !told_apart => Verdict::Unlucky,
+            (Err(_), _) => Verdict::Guilty,
+        }));
+        let error = failed.iter().flatten().next().map(|e| e.to_string());
+        let report = BatchReport {
+            instance: self.index,
+            took,
+            retried,
+            at_fault: failed.iter().all(Option::is_some),
+            error: error.as_deref(),
         };
-        // The entries go first, so that whoever sees a result sees the frame's memory given back too.
-        match &whole {
-            Some(error) => {
-                entries.clear();
-                outcomes.extend((0..size).map(|_| Err(Arc::clone(error))));
-            }
-            None => take_outcomes(entries, outcomes),
-        }
-        let keys = routes.iter().zip(&*outcomes).map(|(route, outcome)| (route.key, outcome.is_ok()));
-        self.point.close_batch(keys, took, whole.is_some(), valid);
-        self.report_failures(outcomes, whole.as_deref());
+        let entries = routes.iter().map(|route| route.key).zip(verdicts.iter().copied());
+        self.point.close_batch(entries, &report, valid);
+        self.report_failures(outcomes);
 
         for (slot, (route, outcome)) in routes.drain(..).zip(outcomes.drain(..)).enumerate() {
             if !valid[slot] {
@@ -127,22 +148,44 @@ impl Instance {
                 outcome.map_err(|error| BatchError::ProcessingFailed { batch: self.point.name.clone(), error });
             route.reply.send(route.key, result, Some((trace, took)));
         }
-        match broken {
-            Some(error) => Err(error),
-            None => Ok(()),
+    }
+
+    /// Calls the processor for `entries` and marks in `failed` whether the call failed. A processor that is of no more use is
+    /// thrown away and built anew; that is tried once, at once.
+    fn call(
+        &self,
+        processor: &mut Option<Processor>,
+        entries: &mut [BatchEntry],
+        failed: &mut [Option<Arc<StageError>>],
+    ) -> Result<(), Failure> {
+        let Some(p) = processor else { return Err(Failure::Broke) };
+        for entry in &mut *entries {
+            // What an earlier call that failed has left in it.
+            drop(entry.take_result());
+        }
+        match guard("process", || p.process(entries)) {
+            Ok(()) => {
+                failed.fill(None);
+                Ok(())
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                failed.fill(Some(Arc::clone(&error)));
+                if !breaks(&error) {
+                    return Err(Failure::Whole);
+                }
+                *processor = None;
+                self.lost(&error);
+                // What waits need not fail for it.
+                *processor = self.rebuild();
+                Err(Failure::Broke)
+            }
         }
     }
 
-    /// Whether the processor is of no more use after this error.
-    fn breaks(&self, error: &StageError) -> Option<StageError> {
-        matches!(error.kind(), StageErrorKind::Panic | StageErrorKind::DeviceLost | StageErrorKind::Fatal)
-            .then(|| StageError::new(error.kind(), error.message()).with_detail(error.detail()))
-    }
-
-    fn report_failures(&self, outcomes: &[Outcome], whole: Option<&StageError>) {
+    fn report_failures(&self, outcomes: &[Outcome]) {
         let failed = outcomes.iter().filter(|o| o.is_err()).count();
-        let first = whole.or_else(|| outcomes.iter().find_map(|o| o.as_ref().err()).map(Arc::as_ref));
-        if let Some(error) = first {
+        if let Some(error) = outcomes.iter().find_map(|o| o.as_ref().err()) {
             let batch = self.point.name.clone();
             tracing::debug!(%batch, failed, %error, detail = error.detail(), "entries failed");
             self.point
@@ -163,33 +206,48 @@ impl Instance {
     }
 
     fn rebuild(&self) -> Option<Processor> {
-        let built = self.build();
-        let mut state = self.point.state();
-        match built {
+        match self.build() {
             Ok(processor) => {
-                state.able += 1;
-                state.counts.rebuilds += 1;
+                self.point.rebuilt();
                 Some(processor)
             }
             Err(error) => {
-                state.trouble = format!("it could not be built anew: {error}");
-                drop(state);
                 tracing::warn!(batch = %self.point.name, instance = self.index, %error, "the processor could not be rebuilt");
+                self.point.rebuild_failed(format!("it could not be built anew: {error}"));
                 None
             }
         }
     }
 }
 
-/// Takes the results out of a batch, in the order in which it was made. A processor may have put its entries into another,
-/// and one that is no more among them has no result.
-fn take_outcomes(entries: &mut Vec<BatchEntry>, outcomes: &mut Vec<Outcome>) {
-    let size = entries.len();
+/// How a call of a processor failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// For all of its entries.
+    Whole,
+    /// And the processor is of no more use.
+    Broke,
+}
+
+/// Whether the processor is of no more use after this error.
+fn breaks(error: &StageError) -> bool {
+    matches!(error.kind(), StageErrorKind::Panic | StageErrorKind::DeviceLost | StageErrorKind::Fatal)
+}
+
+/// Takes the results out of a batch, in the order in which it was made; for entries of a failed call, its error. A processor
+/// may have put its entries into another order, and one that is no more among them has no result. The entries go here, so
+/// that whoever sees a result sees the frame's memory given back too.
+fn take_outcomes(entries: &mut Vec<BatchEntry>, failed: &[Option<Arc<StageError>>], outcomes: &mut Vec<Outcome>) {
     entries.sort_unstable_by_key(BatchEntry::slot);
     let mut entries = entries.drain(..).peekable();
-    for slot in 0..size {
+    for (slot, failed) in failed.iter().enumerate() {
         while entries.next_if(|e| e.slot() < slot).is_some() {}
-        let result = match entries.next_if(|e| e.slot() == slot) {
+        let entry = entries.next_if(|e| e.slot() == slot);
+        if let Some(error) = failed {
+            outcomes.push(Err(Arc::clone(error)));
+            continue;
+        }
+        let result = match entry {
             Some(mut entry) => entry.take_result(),
             None => Err(StageError::input("the batch processor lost this entry")),
         };
@@ -257,7 +315,7 @@ mod tests {
             let mut entries: Vec<_> = (0..3).map(entry).collect();
             change(&mut entries);
             let mut outcomes = Vec::new();
-            take_outcomes(&mut entries, &mut outcomes);
+            take_outcomes(&mut entries, &[None, None, None], &mut outcomes);
             let lost = "the batch processor lost this entry";
             let texts: Vec<_> = outcomes.into_iter().map(|o| o.unwrap_err().message().to_owned()).collect();
             assert_eq!(texts, expected.map(|e| e.unwrap_or(lost)));

@@ -38,6 +38,10 @@ pub struct BatchMetrics {
     pub wait: Quantiles,
     /// A batch's computation.
     pub process: Quantiles,
+    /// Moving average of a batch's computation in milliseconds, by size; index 0 is size 1, `None`: none of that size yet.
+    pub time_by_size_ms: Vec<Option<f64>>,
+    /// Whether the point is down: entries fail at once, but for a probe now and then.
+    pub down: bool,
 }
 
 impl BatchMetrics {

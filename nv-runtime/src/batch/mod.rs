@@ -1,5 +1,7 @@
 //! The batch point: gathers entries of all feeds into batches and has them computed.
 
+mod bisect;
+mod breaker;
 mod config;
 mod former;
 mod handle;
@@ -7,6 +9,7 @@ pub(crate) mod instance;
 pub(crate) mod metrics;
 mod outcome;
 mod point;
+mod standing;
 
 pub use config::{BatchConfig, BatchConfigError};
 pub(crate) use former::EntryKey;

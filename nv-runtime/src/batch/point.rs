@@ -2,11 +2,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use nv_core::{Clock as _, DropReason, MonoTime, Name, SystemClock};
+use nv_core::{Clock as _, DropReason, HealthKind, MonoTime, Name, SystemClock};
 use nv_perception::{BatchCapabilities, BatchEntry, BatchTrace, Perception, StageOutput};
 
+use super::breaker::{Breaker, BreakerChange};
 use super::former::{Decision, Former, FormerConfig, LaneSpec, Taken};
 use super::metrics::{BatchMetrics, Times};
+use super::standing::StandingChange;
 use super::{BatchConfig, BatchError, EntryKey, LaneKey, Refusal};
 use crate::feed::Intake;
 use crate::health::HealthHub;
@@ -39,6 +41,11 @@ pub(super) struct State {
     pub(super) able: usize,
     /// Why the last instance that lost its processor did.
     pub(super) trouble: String,
+    breaker: Breaker,
+    /// By instance.
+    calls: Vec<Call>,
+    /// Moving average of a batch's computation in milliseconds, by size; index 0 is size 1.
+    time_by_size: Vec<Option<f64>>,
     capabilities: Option<BatchCapabilities>,
     pub(super) counts: BatchMetrics,
     pub(super) wait: Times,
@@ -47,6 +54,39 @@ pub(super) struct State {
     /// When the instances were ready.
     since: MonoTime,
     next_batch: u64,
+}
+
+/// An instance's current call of its processor.
+#[derive(Clone, Copy, Debug, Default)]
+struct Call {
+    since: Option<MonoTime>,
+    /// Whether it has been reported as wedged.
+    wedged: bool,
+}
+
+/// What became of a batch, as the point counts it.
+pub(super) struct BatchReport<'a> {
+    /// The instance that computed it.
+    pub(super) instance: usize,
+    /// How long it took, retries included.
+    pub(super) took: Duration,
+    /// Whether the processor was called more than once for it.
+    pub(super) retried: bool,
+    /// Whether the processor itself was at fault, for all that is known.
+    pub(super) at_fault: bool,
+    /// Why the processor failed, if it did.
+    pub(super) error: Option<&'a str>,
+}
+
+/// What is known of an entry when its batch is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was computed.
+    Computed,
+    /// It failed by itself.
+    Guilty,
+    /// It failed along with its batch.
+    Unlucky,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +101,8 @@ pub(super) enum PointPhase {
 
 struct AttachedLane {
     key: LaneKey,
+    /// The feed that it belongs to; `None` for the direct API.
+    feed: Option<Name>,
     kind: LaneKind,
     /// How many slots the lane has; the point changes it as feeds come and go.
     slots: Arc<AtomicUsize>,
@@ -132,6 +174,9 @@ impl Point {
             idle_unable: 0,
             able: 0,
             trouble: String::new(),
+            breaker: Breaker::default(),
+            calls: vec![Call::default(); config.instances],
+            time_by_size: vec![None; config.max_batch_size],
             capabilities: None,
             counts,
             wait: Times::new(),
@@ -154,7 +199,7 @@ impl Point {
     // --- The feeds' side.
 
     /// Adds a lane. `slots` will hold how many slots it has, from now on.
-    pub(crate) fn attach(&self, kind: LaneKind, slots: Arc<AtomicUsize>) -> LaneKey {
+    pub(crate) fn attach(&self, feed: Option<Name>, kind: LaneKind, slots: Arc<AtomicUsize>) -> LaneKey {
         let mut state = self.state.lock();
         let count = match kind {
             LaneKind::Live(_) => self.config.max_in_flight_per_feed,
@@ -168,7 +213,7 @@ impl Point {
         if state.lanes.len() <= index {
             state.lanes.resize_with(index + 1, || None);
         }
-        state.lanes[index] = Some(AttachedLane { key, kind, slots });
+        state.lanes[index] = Some(AttachedLane { key, feed, kind, slots });
         self.share_file_slots(&mut state);
         key
     }
@@ -211,6 +256,9 @@ impl Point {
         if state.phase != PointPhase::Running {
             return Err(Refusal::NoLane);
         }
+        if !state.admits(now) {
+            return Err(Refusal::Down);
+        }
         state.former.set_cadence(key, true, next_due);
         let received = entry.frame().received();
         match state.former.submit(now, key, received, Job { entry, reply }) {
@@ -240,7 +288,8 @@ impl Point {
         let mut taken = 0;
         let mut refusal = None;
         while taken < count && refusal.is_none() {
-            match state.former.claim(now, key) {
+            let claimed = if state.admits(now) { state.former.claim(now, key) } else { Err(Refusal::Down) };
+            match claimed {
                 Ok(_) => taken += 1,
                 Err(why) => refusal = Some(why),
             }
@@ -258,13 +307,26 @@ impl Point {
         self.wake_one(state);
     }
 
-    /// Gives an entry up. It is not computed, or its result is discarded.
+    /// Gives an entry up. It is not computed, or its result is discarded. If it got no answer in time, an instance whose
+    /// call has lasted that long is named as wedged.
     pub(crate) fn abandon(&self, key: EntryKey, timed_out: bool) {
+        let now = self.clock.now();
         let mut state = self.state.lock();
         let job = state.former.abandon(key);
         state.counts.timed_out += u64::from(timed_out);
+        let limit = self.config.response_timeout;
+        let mut wedged = Vec::new();
+        for (instance, call) in state.calls.iter_mut().enumerate().filter(|_| timed_out) {
+            if !call.wedged && call.since.is_some_and(|since| since + limit <= now) {
+                call.wedged = true;
+                wedged.push(instance);
+            }
+        }
         drop(state);
         drop(job);
+        for instance in wedged {
+            self.health.report(None, HealthKind::InstanceWedged { batch: self.name.clone(), instance, limit });
+        }
     }
 
     /// When an entry was dispatched, if it was.
@@ -282,6 +344,8 @@ impl Point {
             busy: if span > 0.0 { (state.busy.as_secs_f64() / span).min(1.0) } else { 0.0 },
             wait: state.wait.quantiles(),
             process: state.process.quantiles(),
+            time_by_size_ms: state.time_by_size.clone(),
+            down: state.breaker.is_down(),
             ..state.counts.clone()
         }
     }
@@ -326,16 +390,23 @@ impl Point {
     // --- The instances' side.
 
     /// Waits for a batch. `None`: the point is done.
-    pub(super) fn next_batch(&self, batch: &mut Batch) -> Option<()> {
+    pub(super) fn next_batch(&self, instance: usize, batch: &mut Batch) -> Option<()> {
         let mut state = self.state.lock();
         loop {
             let now = self.clock.now();
             match (state.phase, state.former.decide(now)) {
                 (PointPhase::Stopped, _) | (PointPhase::Draining, Decision::Idle) => return None,
                 // What is still to come is not waited for any more.
-                (_, Decision::Dispatch) | (PointPhase::Draining, Decision::WaitUntil(_)) => {
+                (_, decision @ Decision::Dispatch) | (PointPhase::Draining, decision @ Decision::WaitUntil(_)) => {
                     let expired = self.take(&mut state, now, batch);
                     let more = state.former.pending() > 0 && state.idle > 0;
+                    if !batch.taken.is_empty() {
+                        state.calls[instance].since = Some(now);
+                    } else if let (Decision::WaitUntil(at), true) = (decision, expired.is_empty()) {
+                        // Only what has to go by itself, later, is left.
+                        state = self.wait(state, Some(at));
+                        continue;
+                    }
                     drop(state);
                     if more {
                         self.wake.notify_one();
@@ -354,8 +425,7 @@ impl Point {
         }
     }
 
-    /// While this instance has no processor: fails what waits if no other instance has one either. Returns at `until`, or
-    /// false when the point is done.
+    /// While this instance has no processor. Returns at `until`, or false when the point is done.
     pub(super) fn wait_unable(&self, until: MonoTime) -> bool {
         let mut state = self.state.lock();
         loop {
@@ -371,18 +441,6 @@ impl Point {
             if self.clock.now() >= until {
                 return true;
             }
-            if state.able == 0 && state.former.pending() > 0 {
-                let reason = state.trouble.clone();
-                let failed = state.take_waiting();
-                drop(state);
-                let batch = &self.name;
-                failed.fail(DropReason::Unavailable, || BatchError::Unavailable {
-                    batch: batch.clone(),
-                    reason: reason.clone(),
-                });
-                state = self.state.lock();
-                continue;
-            }
             state.idle_unable += 1;
             state = self.wake_unable.wait_until(state, self.clock.instant(until));
             state.idle_unable -= 1;
@@ -393,22 +451,97 @@ impl Point {
     /// are still wanted.
     pub(super) fn close_batch(
         &self,
-        keys: impl Iterator<Item = (EntryKey, bool)>,
-        took: Duration,
-        failed_whole: bool,
+        entries: impl ExactSizeIterator<Item = (EntryKey, Verdict)>,
+        report: &BatchReport<'_>,
         valid: &mut Vec<bool>,
     ) {
-        let mut state = self.state.lock();
-        let state = &mut *state;
+        let now = self.clock.now();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let size = entries.len();
+        let mut changes = Vec::new();
         valid.clear();
-        for (key, ok) in keys {
+        for (key, verdict) in entries {
+            if verdict != Verdict::Unlucky {
+                let judged = state.former.judge(key, verdict == Verdict::Guilty);
+                changes.extend(judged.filter(|(_, change)| *change != StandingChange::None));
+            }
             valid.push(state.former.release(key));
-            state.counts.processed += u64::from(ok);
-            state.counts.failed += u64::from(!ok);
+            state.counts.processed += u64::from(verdict == Verdict::Computed);
+            state.counts.failed += u64::from(verdict != Verdict::Computed);
         }
-        state.counts.consecutive_errors = if failed_whole { state.counts.consecutive_errors + 1 } else { 0 };
+        let took = report.took;
+        state.counts.consecutive_errors = if report.error.is_some() { state.counts.consecutive_errors + 1 } else { 0 };
         state.process.record(took);
         state.busy += took;
+        if !report.retried
+            && let Some(time) = size.checked_sub(1).and_then(|i| state.time_by_size.get_mut(i))
+        {
+            let latest = took.as_secs_f64() * 1e3;
+            *time = Some(time.map_or(latest, |mean| mean + (latest - mean) * TIME_SMOOTHING));
+        }
+        let call = std::mem::take(&mut state.calls[report.instance]);
+        let feeds: Vec<_> =
+            changes.iter().filter_map(|(lane, change)| Some((state.feed_of(*lane)?, *change))).collect();
+        let change = state.breaker.batch_done(now, report.at_fault);
+        let waiting = (change == BreakerChange::Down).then(|| {
+            state.trouble = report.error.unwrap_or_default().to_owned();
+            state.take_waiting()
+        });
+        drop(guard);
+        if call.wedged {
+            tracing::info!(batch = %self.name, instance = report.instance, ?took, "an instance that was wedged goes on");
+        }
+        for (feed, change) in feeds {
+            let batch = self.name.clone();
+            let quarantined = change == StandingChange::Quarantined;
+            let kind =
+                if quarantined { HealthKind::FeedQuarantined { batch } } else { HealthKind::FeedReleased { batch } };
+            self.health.report(Some(&feed), kind);
+        }
+        self.changed(change, waiting);
+    }
+
+    /// Takes in a rebuild that failed.
+    pub(super) fn rebuild_failed(&self, trouble: String) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        state.trouble = trouble;
+        // While another instance works, the point does.
+        let change = if state.able == 0 { state.breaker.rebuild_failed(now) } else { BreakerChange::None };
+        let waiting = (change == BreakerChange::Down).then(|| state.take_waiting());
+        drop(state);
+        self.changed(change, waiting);
+    }
+
+    /// Takes in a rebuild that succeeded.
+    pub(super) fn rebuilt(&self) {
+        let mut state = self.state.lock();
+        state.able += 1;
+        state.counts.rebuilds += 1;
+        state.breaker.rebuilt();
+    }
+
+    /// Tells of a change of the breaker, and fails what waited when it opened.
+    fn changed(&self, change: BreakerChange, waiting: Option<Waiting>) {
+        let batch = || self.name.clone();
+        match change {
+            BreakerChange::None => {}
+            BreakerChange::Up => self.health.report(None, HealthKind::BatchUp { batch: batch() }),
+            BreakerChange::Down => {
+                self.health.report(None, HealthKind::BatchDown { batch: batch(), error: self.trouble() });
+            }
+        }
+        if let Some(waiting) = waiting {
+            let reason = self.trouble();
+            waiting
+                .fail(DropReason::Unavailable, || BatchError::Unavailable { batch: batch(), reason: reason.clone() });
+        }
+    }
+
+    /// What was wrong last with a processor.
+    pub(crate) fn trouble(&self) -> String {
+        self.state.lock().trouble.clone()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -470,7 +603,20 @@ struct Waiting {
     claims: Vec<(Arc<Intake>, usize)>,
 }
 
+/// Weight of the newest time in the moving average of times by size.
+const TIME_SMOOTHING: f64 = 0.2;
+
 impl State {
+    /// Whether the breaker lets an entry in.
+    fn admits(&self, now: MonoTime) -> bool {
+        !self.breaker.is_down() || self.breaker.admits(now, self.former.pending() + self.former.in_dispatch())
+    }
+
+    /// The feed that a lane belongs to, where the lane knows it.
+    fn feed_of(&self, key: LaneKey) -> Option<Name> {
+        self.lanes.get(key.index())?.as_ref().filter(|l| l.key == key)?.feed.clone()
+    }
+
     fn take_waiting(&mut self) -> Waiting {
         let mut jobs = Vec::new();
         let claims = self.former.drain(|key, job| jobs.push((key, job)));

@@ -351,8 +351,7 @@ impl Executor {
             // another file feed has come.
             Err(Refusal::Full | Refusal::NoSlot) => batch.full = true,
             Err(refusal @ (Refusal::NoLane | Refusal::Down)) => {
-                let reason =
-                    if refusal == Refusal::Down { DropReason::Unavailable } else { DropReason::Shutdown };
+                let reason = if refusal == Refusal::Down { DropReason::Unavailable } else { DropReason::Shutdown };
                 self.count(step, false, Duration::ZERO);
                 self.step_failed(seq, step, reason);
             }

@@ -204,6 +204,33 @@ fn an_abandoned_entry_is_never_computed_and_its_late_result_is_void() {
     assert_eq!(f.in_dispatch(), 0);
 }
 
+#[test]
+fn a_quarantined_lane_goes_alone_once_a_second() {
+    let mut f = former(16);
+    let (bad, good) = (f.attach(lane(16)), f.attach(lane(16)));
+    for i in 0..8 {
+        f.submit(us(0), bad, us(0), i).unwrap();
+    }
+    let mut changes = Vec::new();
+    for (key, _) in take(&mut f, us(0)) {
+        changes.extend(f.judge(key, true).filter(|c| c.1 != StandingChange::None));
+        f.release(key);
+    }
+    assert_eq!(changes, [(bad, StandingChange::Quarantined)]);
+
+    for i in 0..3 {
+        f.submit(us(10), bad, us(10), i).unwrap();
+    }
+    f.submit(us(10), good, us(10), 100).unwrap();
+    let values = |batch: Vec<(EntryKey, u32)>| batch.into_iter().map(|(_, v)| v).collect::<Vec<_>>();
+    assert_eq!(values(take(&mut f, us(10))), [0], "one alone");
+    assert_eq!(values(take(&mut f, us(10))), [100], "the others among themselves");
+    assert_eq!(f.decide(us(11)), Decision::WaitUntil(us(1_000_010)));
+    assert!(take(&mut f, us(1_000_009)).is_empty());
+    assert_eq!(f.decide(us(1_000_010)), Decision::Dispatch);
+    assert_eq!(values(take(&mut f, us(1_000_010))), [1]);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Attach(usize, u32),
@@ -212,6 +239,7 @@ enum Event {
     Claim(usize),
     Take(bool),
     Release(usize),
+    Judge(usize, bool),
     Abandon(usize),
     Drain,
     Tick(u64),
@@ -225,6 +253,7 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (0usize..6).prop_map(Event::Claim),
         4 => any::<bool>().prop_map(Event::Take),
         4 => (0usize..64).prop_map(Event::Release),
+        4 => (0usize..64, any::<bool>()).prop_map(|(i, failed)| Event::Judge(i, failed)),
         2 => (0usize..64).prop_map(Event::Abandon),
         1 => Just(Event::Drain),
         2 => (0u64..600_000).prop_map(Event::Tick),
@@ -277,6 +306,9 @@ proptest! {
                     let key = computing.swap_remove(i);
                     f.release(key);
                     prop_assert!(!f.release(key));
+                }
+                Event::Judge(i, failed) if i < computing.len() => {
+                    f.judge(computing[i], failed);
                 }
                 Event::Abandon(i) if i < keys.len() => out.extend(f.abandon(keys.swap_remove(i))),
                 Event::Drain => { f.drain(|_, v| out.push(v)); }

@@ -37,38 +37,6 @@ fn a_processor_that_panics_is_built_anew_and_costs_its_batch() {
 }
 
 #[test]
-fn without_a_processor_entries_fail_at_once_and_the_feed_is_told_why() {
-    let runtime = runtime();
-    let builds = AtomicU32::new(0);
-    let inner =
-        processor(|_: &mut [BatchEntry]| Err(StageError::new(StageErrorKind::DeviceLost, "the device is gone")));
-    let once: ProcessorFactory = Arc::new(move || {
-        if builds.fetch_add(1, Ordering::SeqCst) == 0 { inner() } else { Err(StageError::fatal("no device")) }
-    });
-    let detector = batch(&runtime, once, BatchConfig { max_batch_size: 1, ..BatchConfig::default() });
-    for source in [scene_source(4), {
-        let (feeder, source) = fed_source(true);
-        for n in 0..4 {
-            feeder.frame(n);
-        }
-        source
-    }] {
-        let (feed, _) = feed(&runtime, "f", source, detect(&detector), |_| ());
-        check_end(&feed, "end_of_stream");
-        let frames = feed.stats().frames;
-        assert!(frames.is_balanced() && frames.inside == 0 && frames.emitted == 0, "{frames:?}");
-        assert!(frames.dropped.contains_key(&DropReason::Unavailable), "{frames:?}");
-        runtime.remove_feed("f", LONG).unwrap();
-    }
-    let error = detector.submit_and_wait(BatchRequest::new("direct", scene().frame(0))).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "batch point detector: no processor is able to work (it could not be built anew: no device)"
-    );
-    shut_down(&runtime);
-}
-
-#[test]
 fn an_answer_that_is_overdue_costs_the_frame_and_comes_too_late() {
     let runtime = runtime();
     let (gate, visitor) = gate();

@@ -5,6 +5,7 @@ mod batch;
 mod conduct;
 mod lifecycle;
 mod pause;
+mod recovery;
 mod sinks;
 mod stress;
 

@@ -1,0 +1,154 @@
+//! Whether a batch point is fit for work: pure decisions.
+
+use std::time::Duration;
+
+use nv_core::MonoTime;
+
+/// Failures in a row that take a point down: of rebuilds, or of batches in which the processor itself was at fault.
+const LIMIT: u32 = 5;
+/// Waits between probes (and between rebuilds): from the first to the most, doubling.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Waits that double from 1 s to 30 s.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(BACKOFF.0)
+    }
+}
+
+impl Backoff {
+    /// The wait that is due now; the next is twice as long.
+    pub(crate) fn next_wait(&mut self) -> Duration {
+        let wait = self.0;
+        self.0 = (wait * 2).min(BACKOFF.1);
+        wait
+    }
+}
+
+/// Takes a point down after 5 failures in a row, and up again after a probe that succeeds.
+///
+/// While it is down, entries fail at once; one entry per back-off is let through as a probe.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Breaker {
+    faults: u32,
+    failed_rebuilds: u32,
+    down: Option<Down>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Down {
+    probe_at: MonoTime,
+    backoff: Backoff,
+}
+
+/// What an event changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BreakerChange {
+    /// Nothing.
+    None,
+    /// The point is down from now on.
+    Down,
+    /// The point is up again.
+    Up,
+}
+
+impl Breaker {
+    /// Takes in a batch: `at_fault`, every entry of it failed alone or the processor broke.
+    pub(crate) fn batch_done(&mut self, now: MonoTime, at_fault: bool) -> BreakerChange {
+        if !at_fault {
+            let was_down = self.down.is_some();
+            *self = Self::default();
+            return if was_down { BreakerChange::Up } else { BreakerChange::None };
+        }
+        self.faults += 1;
+        self.failed(now, self.faults)
+    }
+
+    /// Takes in a rebuild that failed.
+    pub(crate) fn rebuild_failed(&mut self, now: MonoTime) -> BreakerChange {
+        self.failed_rebuilds += 1;
+        self.failed(now, self.failed_rebuilds)
+    }
+
+    /// Takes in a rebuild that succeeded. Only a batch that is computed shows that the processor works.
+    pub(crate) fn rebuilt(&mut self) {
+        self.failed_rebuilds = 0;
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.is_some()
+    }
+
+    /// Whether an entry is let in at `now`, with `inside` entries at the point.
+    pub(crate) fn admits(&self, now: MonoTime, inside: usize) -> bool {
+        self.down.is_none_or(|down| down.probe_at <= now && inside == 0)
+    }
+
+    fn failed(&mut self, now: MonoTime, in_a_row: u32) -> BreakerChange {
+        match &mut self.down {
+            // A probe that failed: the next one is further off.
+            Some(down) => {
+                down.probe_at = now + down.backoff.next_wait();
+                BreakerChange::None
+            }
+            None if in_a_row >= LIMIT => {
+                let mut backoff = Backoff::default();
+                self.down = Some(Down { probe_at: now + backoff.next_wait(), backoff });
+                BreakerChange::Down
+            }
+            None => BreakerChange::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> MonoTime {
+        MonoTime::from_nanos(s * 1_000_000_000)
+    }
+
+    #[test]
+    fn five_in_a_row_take_it_down() {
+        fn check(batches: &str, down: bool) {
+            let mut breaker = Breaker::default();
+            for c in batches.chars() {
+                breaker.batch_done(at(0), c == 'x');
+            }
+            assert_eq!(breaker.is_down(), down, "{batches}");
+        }
+        check("xxxx", false);
+        check("xxxx.xxxx", false);
+        check("xxxxx", true);
+        check("xxxxxxx.", false);
+        let mut breaker = Breaker::default();
+        for _ in 0..4 {
+            assert_eq!(breaker.rebuild_failed(at(0)), BreakerChange::None);
+        }
+        assert_eq!(breaker.rebuild_failed(at(0)), BreakerChange::Down);
+    }
+
+    #[test]
+    fn one_probe_per_back_off_and_one_that_succeeds_brings_it_up() {
+        let mut breaker = Breaker::default();
+        for _ in 0..5 {
+            breaker.batch_done(at(10), true);
+        }
+        assert!(!breaker.admits(at(10), 0));
+        assert!(breaker.admits(at(11), 0));
+        assert!(!breaker.admits(at(11), 1), "one at a time");
+        assert_eq!(breaker.batch_done(at(11), true), BreakerChange::None);
+        assert!(!breaker.admits(at(12), 0));
+        assert!(breaker.admits(at(13), 0));
+        for _ in 0..9 {
+            breaker.batch_done(at(13), true);
+        }
+        assert!(breaker.admits(at(43), 0) && !breaker.admits(at(42), 0), "never more than 30 s");
+        assert_eq!(breaker.batch_done(at(43), false), BreakerChange::Up);
+        assert!(breaker.admits(at(43), 100));
+    }
+}
