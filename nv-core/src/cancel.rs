@@ -1,4 +1,5 @@
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +39,9 @@ impl CancelToken {
     }
 
     /// Cancels: wakes every waiter, runs every registered callback on this thread. Later calls do nothing.
+    ///
+    /// # Panics
+    /// Where a callback does, after all of them were run.
     pub fn cancel(&self) {
         let callbacks = {
             let mut callbacks = self.0.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,8 +49,10 @@ impl CancelToken {
             std::mem::take(&mut *callbacks)
         };
         self.0.changed.notify_all();
-        for callback in callbacks {
-            callback();
+        // A callback is not to be lost because another one panics.
+        let results: Vec<_> = callbacks.into_iter().map(|callback| catch_unwind(AssertUnwindSafe(callback))).collect();
+        if let Some(Err(panic)) = results.into_iter().find(Result::is_err) {
+            resume_unwind(panic);
         }
     }
 
@@ -116,6 +122,19 @@ mod tests {
         assert_eq!(runs.load(Ordering::SeqCst), 1);
         token.on_cancel(count(&runs));
         assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_callback_that_panics_stops_no_other() {
+        let (token, runs) = (CancelToken::new(), Arc::new(AtomicU32::new(0)));
+        token.on_cancel(|| panic!("stumbled"));
+        let ran = runs.clone();
+        token.on_cancel(move || {
+            ran.fetch_add(1, Ordering::SeqCst);
+        });
+        assert!(catch_unwind(AssertUnwindSafe(|| token.cancel())).is_err());
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        assert!(token.is_cancelled());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::ledger::{DropRecord, FrameCounts};
 use super::sink::SinkCounts;
 use super::stop::StopSignal;
 use crate::batch::{Quantiles, metrics::Times};
+use crate::guard::guard;
 use crate::sync::{Arc, Mutex};
 
 /// A feed of a [`Runtime`](crate::Runtime), as its owner holds it. Cheap to clone; dropping it changes nothing, the runtime
@@ -184,7 +185,18 @@ impl FeedShared {
         self.stop.ask(deadline, reason);
         // Also lets go a source that waits for the end of a pause.
         self.set_paused(false);
-        self.cancel.cancel();
+        self.cancel();
+    }
+
+    /// Tells the source to end. What it registered to be told runs here, and is others' code.
+    pub(crate) fn cancel(&self) {
+        let cancelled = guard("cancel", || {
+            self.cancel.cancel();
+            Ok(())
+        });
+        if let Err(error) = cancelled {
+            tracing::warn!(feed = %self.name, %error, "the source failed to be cancelled");
+        }
     }
 
     /// Sets the feed's intake, which is paused if the feed is.

@@ -54,7 +54,8 @@ impl Outlet {
             return;
         }
         perception.retain_reported(self.report_threshold);
-        let frame = if self.wants_frames { frame } else { frame.without_pixels() };
+        // Given back before the output can be seen, not after.
+        let frame = if self.wants_frames { frame } else { without_pixels(frame) };
         let provenance = self.provenance.then_some(provenance);
         let output = Output { feed: self.feed.clone(), session, frame, perception, provenance };
         self.pending = Some(Pending { output: Arc::new(output), sink: 0 });
@@ -88,4 +89,8 @@ impl Outlet {
         self.patient = false;
         self.flush();
     }
+}
+
+fn without_pixels(frame: Frame) -> Frame {
+    frame.without_pixels()
 }

@@ -43,7 +43,7 @@ impl FeedThread {
             Err(FeedEnd::Internal(panic_error("the feed's thread", panic).to_string()))
         });
         // On every way out: the source has been told to end, nobody blocks it, and no frame is left without a fate.
-        shared.cancel.cancel();
+        shared.cancel();
         if let Some(intake) = shared.intake.get() {
             intake.abandon(shared.stop.get().map_or(DropReason::FeedStopped, |s| s.reason));
         }

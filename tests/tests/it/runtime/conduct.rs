@@ -147,6 +147,7 @@ enum SourceFault {
     Open,
     OpenPanic,
     Info,
+    CancelPanic,
     DropPanic,
     BreaksWhenCancelled,
 }
@@ -170,6 +171,9 @@ impl SourceFactory for Faulty {
             SourceFault::OpenPanic => panic!("stumbled"),
             fault => {
                 let inner = scene_source(3).open(spec, cancel)?;
+                if fault == SourceFault::CancelPanic {
+                    cancel.on_cancel(|| panic!("stumbled"));
+                }
                 Ok(Box::new(FaultySource { inner, fault, cancel: cancel.clone() }))
             }
         }
@@ -223,6 +227,7 @@ fn whatever_a_source_does_its_feed_ends_and_its_sinks_are_closed() {
     check(SourceFault::Open, "source_failed", "test:: there is no such file", 0);
     check(SourceFault::OpenPanic, "source_failed", "test:: the source failed: panic in open: stumbled", 0);
     check(SourceFault::Info, "source_failed", "test:: the source failed: panic in info: stumbled", 0);
+    check(SourceFault::CancelPanic, "end_of_stream", "end of stream", 3);
     check(SourceFault::DropPanic, "end_of_stream", "end of stream", 3);
     check(SourceFault::BreaksWhenCancelled, "stopped", "stopped", 3);
 }

@@ -166,3 +166,41 @@ fn what_is_below_the_report_threshold_is_left_out_at_the_end_only() {
     assert_eq!(matched, [(0, None), (1, Some(1)), (2, Some(2))], "the tracker saw all three");
     shut_down(&runtime);
 }
+
+#[test]
+fn nothing_holds_a_picture_once_its_output_has_left() {
+    use nv_core::{Frame, FrameError, FrameHeader, FrameMemory, HostView, MemoryKind, PixelFormat, PlaneView};
+    struct Counted(#[expect(dead_code, reason = "its clones are counted")] Arc<()>);
+    impl FrameMemory for Counted {
+        fn kind(&self) -> MemoryKind {
+            MemoryKind::Host
+        }
+
+        fn host(&self) -> Result<HostView<'_>, FrameError> {
+            Ok(HostView::new([PlaneView { data: &[0; 4], stride: 2 }]))
+        }
+    }
+    let runtime = runtime();
+    let blind = nv_tests::processor(|batch: &mut [nv_perception::BatchEntry]| {
+        batch.iter_mut().for_each(|e| e.finish(Ok(StageOutput::default())));
+        Ok(())
+    });
+    let detector = batch(&runtime, blind, BatchConfig::default());
+    for live in [false, true] {
+        let count = Arc::new(());
+        let (feeder, source) = fed_source(live);
+        let pipeline = FeedPipeline::builder().batch(&detector).stage("nothing", stage(|_| Ok(StageOutput::default())));
+        let (feed, outputs) = feed(&runtime, &format!("live {live}"), source, pipeline.build().unwrap(), |_| ());
+        for _ in 0..5 {
+            let header = FrameHeader::new(nv_core::Size::new(2, 2), PixelFormat::Gray8);
+            let frame = Frame::new(header, Arc::new(Counted(count.clone()))).unwrap();
+            feeder.item(nv_perception::SourceItem::Frame(frame));
+            let output = outputs.recv_timeout(LONG).unwrap();
+            // The feed goes on, and so does the output: neither keeps the picture.
+            assert_eq!(Arc::strong_count(&count), 1, "frame {}", output.frame.seq());
+        }
+        drop(feeder);
+        check_end(&feed, "end_of_stream");
+    }
+    shut_down(&runtime);
+}
