@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) phase: PointPhase,
     /// Instances that wait on `wake`.
     idle: usize,
+    /// The earliest time at which one of them looks again by itself, as far as is known.
+    armed: Option<MonoTime>,
     /// Instances that wait on `wake_unable`.
     idle_unable: usize,
     /// Instances that have a processor.
@@ -171,6 +173,7 @@ impl Point {
             lanes: Vec::new(),
             phase: PointPhase::Running,
             idle: 0,
+            armed: None,
             idle_unable: 0,
             able: 0,
             trouble: String::new(),
@@ -575,8 +578,15 @@ impl Point {
         expired
     }
 
+    /// Wakes an instance, if there is something for it to do: a batch to take, or an earlier time to look again at.
     fn wake_one(&self, state: MutexGuard<'_, State>) {
-        let (idle, unable) = (state.idle > 0, state.able == 0 && state.idle_unable > 0);
+        let idle = state.idle > 0
+            && match state.former.decide(self.clock.now()) {
+                Decision::Dispatch => true,
+                Decision::WaitUntil(at) => state.armed.is_none_or(|armed| armed > at),
+                Decision::Idle => false,
+            };
+        let unable = state.able == 0 && state.idle_unable > 0;
         drop(state);
         if idle {
             self.wake.notify_one();
@@ -589,10 +599,15 @@ impl Point {
     fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, until: Option<MonoTime>) -> MutexGuard<'a, State> {
         state.idle += 1;
         let mut state = match until {
-            Some(at) => self.wake.wait_until(state, self.clock.instant(at)),
+            Some(at) => {
+                state.armed = Some(state.armed.map_or(at, |armed| armed.min(at)));
+                self.wake.wait_until(state, self.clock.instant(at))
+            }
             None => self.wake.wait(state),
         };
         state.idle -= 1;
+        // Another may still look again by itself; that it is not known costs a wake-up, not a frame.
+        state.armed = None;
         state
     }
 }

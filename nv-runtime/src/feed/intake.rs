@@ -217,8 +217,11 @@ impl Intake {
 
     /// Takes the oldest frame out of the queue.
     pub(crate) fn pop(&self) -> Option<Queued> {
-        let queued = self.state.lock().queue.pop();
-        if queued.is_some() {
+        let mut state = self.state.lock();
+        let queued = state.queue.pop();
+        let has_room = queued.is_some() && state.queue.is_half_empty();
+        drop(state);
+        if has_room {
             self.room.notify_one();
         }
         queued
@@ -296,8 +299,11 @@ impl Intake {
             state.superseded.push(q.frame);
         })?;
         state.bound.push(Bound { queued: queued.clone(), at: now, outcome: Ok(key) });
+        let has_room = state.queue.is_half_empty();
         drop(guard);
-        self.room.notify_one();
+        if has_room {
+            self.room.notify_one();
+        }
         self.notify();
         Some(queued)
     }
@@ -371,24 +377,26 @@ mod tests {
     #[test]
     fn a_paused_live_feed_takes_nothing_and_is_not_waited_for() {
         let clock = Arc::new(ManualClock::new());
-        let intake = Intake::new("gate".into(), clock.clone(), 8, QueuePolicy::DropOldest, None);
+        let intake = Intake::new("gate".into(), clock.clone(), 16, QueuePolicy::DropOldest, None);
         let push = |at| {
             clock.set(ms(at));
             intake.push(frame(), 0, 0, true)
         };
-        assert_eq!((push(0), push(40)), (Intaken::Taken, Intaken::Taken));
-        assert_eq!((look(&intake).running, look(&intake).next_due), (true, Some(ms(80))));
+        for n in 0..9 {
+            assert_eq!(push(n * 40), Intaken::Taken);
+        }
+        assert_eq!((look(&intake).running, look(&intake).next_due), (true, Some(ms(360))));
         intake.set_paused(true);
         assert_eq!((look(&intake).running, look(&intake).next_due), (false, None));
-        assert_eq!((push(80), push(120)), (Intaken::Discarded, Intaken::Discarded));
-        assert_eq!(look(&intake).queued, 2, "what was inside goes on");
+        assert_eq!((push(360), push(400)), (Intaken::Discarded, Intaken::Discarded));
+        assert_eq!(look(&intake).queued, 9, "what was inside goes on");
         intake.set_paused(false);
         assert_eq!((push(50_000), push(50_040)), (Intaken::Taken, Intaken::Taken));
         assert_eq!(look(&intake).next_due, Some(ms(50_080)), "the pause is no interval");
         let cuts: Vec<u32> = std::iter::from_fn(|| intake.pop()).map(|q| q.cuts).collect();
-        assert_eq!(cuts, [0, 0, 1, 1], "the stages are told of the gap");
+        assert_eq!(cuts, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1], "the stages are told of the gap");
         let counts = intake.counts();
-        assert_eq!((counts.received, counts.dropped.get(&DropReason::FeedStopped)), (6, Some(&2)));
+        assert_eq!((counts.received, counts.dropped.get(&DropReason::FeedStopped)), (13, Some(&2)));
         assert!(counts.is_balanced());
     }
 

@@ -57,6 +57,11 @@ impl FrameQueue {
         self.policy
     }
 
+    /// Whether it is time to wake a source that waits for room: at half, so that it is not woken for each frame.
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.frames.len() * 2 <= self.capacity
+    }
+
     fn is_full(&self) -> bool {
         self.frames.len() >= self.capacity
     }
@@ -98,40 +103,51 @@ impl FrameQueue {
     }
 }
 
-/// The measured rhythm of a feed's arrivals.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// The measured rhythm of a feed's arrivals: the mean interval of the latest ones.
+///
+/// A plain mean over a window rather than a moving average: cameras whose frames come in bursts have intervals of nearly
+/// nothing and of a whole burst by turns, and what is asked for is the rate.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Cadence {
-    last: Option<MonoTime>,
-    interval: Option<Duration>,
+    /// The latest arrivals, oldest first.
+    arrivals: VecDeque<MonoTime>,
+    /// The mean interval before the last interruption.
+    before: Option<Duration>,
 }
 
-/// Weight of the newest interval in the moving average.
-const SMOOTHING: f64 = 0.2;
+/// Arrivals that the mean is taken over.
+const WINDOW: usize = 17;
+/// Arrivals before a rhythm is known.
+const ENOUGH: usize = 9;
 
 impl Cadence {
     pub(crate) fn arrival(&mut self, now: MonoTime) {
-        if let Some(last) = self.last {
-            let latest = now.since(last);
-            self.interval = Some(match self.interval {
-                None => latest,
-                Some(mean) => mean.mul_f64(1.0 - SMOOTHING) + latest.mul_f64(SMOOTHING),
-            });
+        if self.arrivals.len() == WINDOW {
+            self.arrivals.pop_front();
         }
-        self.last = Some(now);
+        self.arrivals.push_back(now);
     }
 
     /// The rhythm is interrupted: the time until the next arrival is no interval.
     pub(crate) fn interrupt(&mut self) {
-        self.last = None;
+        self.before = self.interval();
+        self.arrivals.clear();
     }
 
+    /// The mean interval, where it is known.
     pub(crate) fn interval(&self) -> Option<Duration> {
-        self.interval
+        match (self.arrivals.front(), self.arrivals.back()) {
+            (Some(first), Some(last)) if self.arrivals.len() >= ENOUGH => {
+                let intervals = u32::try_from(self.arrivals.len() - 1).ok()?;
+                Some(last.since(*first) / intervals)
+            }
+            _ => self.before,
+        }
     }
 
     /// When the next frame is due, as far as is known.
     pub(crate) fn next_due(&self) -> Option<MonoTime> {
-        Some(self.last? + self.interval?)
+        Some(*self.arrivals.back()? + self.interval()?)
     }
 }
 
@@ -191,6 +207,20 @@ pub(crate) mod tests {
         check(&[0, 20, 40], 100, Some(2), &[0, 1]);
         // A burst of three is within the bound: nothing of it is lost.
         check(&[99, 99, 99], 100, Some(0), &[]);
+    }
+
+    #[test]
+    fn the_rhythm_of_bursts_is_their_rate() {
+        let mut cadence = Cadence::default();
+        for burst in 0..20 {
+            for _ in 0..3 {
+                cadence.arrival(ms(burst * 100));
+                let known = cadence.interval();
+                assert!(known.is_none_or(|i| i >= Duration::from_millis(25)), "{known:?}");
+            }
+        }
+        let interval = cadence.interval().unwrap();
+        assert!((31..=38).contains(&interval.as_millis()), "{interval:?}");
     }
 
     #[test]

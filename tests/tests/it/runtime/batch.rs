@@ -331,12 +331,9 @@ fn feeds_that_the_point_has_no_room_for_wait_their_turn() {
 #[test]
 fn frames_that_a_point_could_not_take_are_passed_on_where_the_feed_says_so() {
     let runtime = runtime();
-    let builds = AtomicU32::new(0);
-    let inner = processor(|_: &mut [BatchEntry]| Err(StageError::new(StageErrorKind::DeviceLost, "gone")));
-    let once: ProcessorFactory = Arc::new(move || {
-        if builds.fetch_add(1, Ordering::SeqCst) == 0 { inner() } else { Err(StageError::fatal("no device")) }
-    });
-    let detector = batch(&runtime, once, BatchConfig::default());
+    // After five of these the point is down, and takes nothing.
+    let broken = processor(|_: &mut [BatchEntry]| Err(StageError::new(StageErrorKind::Transient, "too hot")));
+    let detector = batch(&runtime, broken, BatchConfig { max_batch_size: 1, ..BatchConfig::default() });
     for live in [false, true] {
         let (feeder, source) = fed_source(live);
         let (feed, outputs) = feed(&runtime, &format!("live {live}"), source, detect(&detector), |c| {

@@ -184,7 +184,7 @@ impl BatchProcessor for Unsteady {
 
 fn unsteady(luck: &Luck) -> ProcessorFactory {
     let (luck, built) = (luck.clone(), AtomicUsize::new(0));
-    Arc::new(move || match luck.below(6) {
+    Arc::new(move || match luck.below(24) {
         // Once it runs, it can't be built anew now and then.
         0 if built.load(Ordering::SeqCst) > 2 => Err(StageError::fatal("no device")),
         _ => {
