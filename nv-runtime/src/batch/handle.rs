@@ -5,7 +5,8 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use nv_core::{Clock as _, Frame, Name};
 use nv_perception::{BatchCapabilities, BatchEntry, Perception, Region, StageOutput};
 
-use super::point::{LaneKind, Point, Reply, empty_perception};
+use super::point::Point;
+use super::route::{LaneKind, Reply, empty_perception};
 use super::{BatchConfig, BatchError, BatchMetrics, LaneKey, Refusal};
 use crate::sync::Arc;
 

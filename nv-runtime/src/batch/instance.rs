@@ -6,7 +6,8 @@ use nv_perception::{BatchEntry, BatchProcessor, BatchTrace, StageError, StageErr
 
 use super::bisect::{Bisection, PartOutcome};
 use super::breaker::Backoff;
-use super::point::{Batch, BatchReport, Point, Reply, Verdict};
+use super::point::{Batch, Point};
+use super::route::{BatchReport, Reply, Verdict};
 use super::{BatchError, EntryKey, ProcessorFactory};
 use crate::guard::{Foreign, guard, panic_error};
 use crate::sync::Arc;

@@ -9,6 +9,7 @@ pub(crate) mod instance;
 pub(crate) mod metrics;
 mod outcome;
 mod point;
+mod route;
 mod standing;
 
 pub use config::{BatchConfig, BatchConfigError};
@@ -17,7 +18,8 @@ pub(crate) use former::{LaneKey, Refusal};
 pub use handle::{BatchHandle, BatchRequest};
 pub use metrics::{BatchMetrics, Quantiles};
 pub use outcome::{BatchError, BatchStartError};
-pub(crate) use point::{ClaimRoute, Completion, LaneKind, Point, Reply, empty_perception};
+pub(crate) use point::Point;
+pub(crate) use route::{ClaimRoute, Completion, LaneKind, Reply, empty_perception};
 
 use nv_perception::{BatchProcessor, StageError};
 

@@ -1,16 +1,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use nv_core::{Clock as _, DropReason, HealthKind, MonoTime, Name, SystemClock};
-use nv_perception::{BatchCapabilities, BatchEntry, BatchTrace, Perception, StageOutput};
+use nv_perception::{BatchCapabilities, BatchEntry};
 
 use super::breaker::{Breaker, BreakerChange};
 use super::former::{Decision, Former, FormerConfig, LaneSpec, Taken};
 use super::metrics::{BatchMetrics, Times};
+use super::route::{BatchReport, Job, LaneKind, Reply, Verdict, Waiting, empty_perception};
 use super::standing::StandingChange;
 use super::{BatchConfig, BatchError, EntryKey, LaneKey, Refusal};
-use crate::feed::Intake;
 use crate::health::HealthHub;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -66,31 +65,6 @@ struct Call {
     wedged: bool,
 }
 
-/// What became of a batch, as the point counts it.
-pub(super) struct BatchReport<'a> {
-    /// The instance that computed it.
-    pub(super) instance: usize,
-    /// How long it took, retries included.
-    pub(super) took: Duration,
-    /// Whether the processor was called more than once for it.
-    pub(super) retried: bool,
-    /// Whether the processor itself was at fault, for all that is known.
-    pub(super) at_fault: bool,
-    /// Why the processor failed, if it did.
-    pub(super) error: Option<&'a str>,
-}
-
-/// What is known of an entry when its batch is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It was computed.
-    Computed,
-    /// It failed by itself.
-    Guilty,
-    /// It failed along with its batch.
-    Unlucky,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PointPhase {
     /// Takes entries.
@@ -108,48 +82,6 @@ struct AttachedLane {
     kind: LaneKind,
     /// How many slots the lane has; the point changes it as feeds come and go.
     slots: Arc<AtomicUsize>,
-}
-
-/// Whose lane it is.
-#[derive(Clone)]
-pub(crate) enum LaneKind {
-    /// A live feed's: its claims are bound at its intake, results go to its executor.
-    Live(ClaimRoute),
-    /// A file feed's.
-    File,
-    /// The direct API's.
-    Direct,
-}
-
-/// Where a lane's claims are bound, and where their results go.
-#[derive(Clone)]
-pub(crate) struct ClaimRoute {
-    pub(crate) intake: Arc<Intake>,
-    pub(crate) reply: Reply,
-}
-
-/// Where an entry's result goes.
-#[derive(Clone)]
-pub(crate) struct Reply {
-    /// The feed's executor. Holds as many results as the feed has slots, so that no instance ever waits for it.
-    pub(crate) completions: Sender<Completion>,
-    /// The step's place in the feed's pipeline.
-    pub(crate) step: usize,
-}
-
-/// An entry on its way through the point.
-pub(super) struct Job {
-    pub(super) entry: BatchEntry,
-    pub(super) reply: Reply,
-}
-
-/// An entry's end, as its feed sees it.
-pub(crate) struct Completion {
-    pub(crate) step: usize,
-    pub(crate) key: EntryKey,
-    pub(crate) result: Result<StageOutput, BatchError>,
-    /// Its place in a batch and how long the batch took; `None` if it was never computed.
-    pub(crate) trace: Option<(BatchTrace, Duration)>,
 }
 
 /// A batch on its way to a processor.
@@ -612,12 +544,6 @@ impl Point {
     }
 }
 
-/// What waited at a point when it had to be given up.
-struct Waiting {
-    jobs: Vec<(EntryKey, Job)>,
-    claims: Vec<(Arc<Intake>, usize)>,
-}
-
 /// Weight of the newest time in the moving average of times by size.
 const TIME_SMOOTHING: f64 = 0.2;
 
@@ -641,40 +567,4 @@ impl State {
         };
         Waiting { jobs, claims: claims.into_iter().filter_map(|(key, n)| Some((intake(key)?, n))).collect() }
     }
-}
-
-impl Waiting {
-    /// Fails every entry with `error`, and a frame for every claim with `reason`. Not under the point's lock.
-    fn fail(self, reason: DropReason, error: impl Fn() -> BatchError) {
-        for (intake, count) in self.claims {
-            intake.void_claims(count, reason);
-        }
-        for (key, job) in self.jobs {
-            job.fail(key, error());
-        }
-    }
-}
-
-impl Job {
-    fn fail(self, key: EntryKey, error: BatchError) {
-        self.reply.send(key, Err(error), None);
-    }
-}
-
-impl Reply {
-    pub(super) fn send(
-        &self,
-        key: EntryKey,
-        result: Result<StageOutput, BatchError>,
-        trace: Option<(BatchTrace, Duration)>,
-    ) {
-        // The feed may be gone; then nobody waits for this.
-        let _ = self.completions.send(Completion { step: self.step, key, result, trace });
-    }
-}
-
-/// What earlier steps have found where there are none: one value for everybody.
-pub(crate) fn empty_perception() -> Arc<Perception> {
-    static EMPTY: std::sync::LazyLock<Arc<Perception>> = std::sync::LazyLock::new(Arc::default);
-    EMPTY.clone()
 }

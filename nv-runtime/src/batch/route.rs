@@ -1,0 +1,120 @@
+//! Whose an entry is, and where what becomes of it goes.
+
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use nv_core::DropReason;
+use nv_perception::{BatchEntry, BatchTrace, Perception, StageOutput};
+
+use super::{BatchError, EntryKey};
+use crate::feed::Intake;
+use crate::sync::Arc;
+
+/// Whose lane it is.
+#[derive(Clone)]
+pub(crate) enum LaneKind {
+    /// A live feed's: its claims are bound at its intake, results go to its executor.
+    Live(ClaimRoute),
+    /// A file feed's.
+    File,
+    /// The direct API's.
+    Direct,
+}
+
+/// Where a lane's claims are bound, and where their results go.
+#[derive(Clone)]
+pub(crate) struct ClaimRoute {
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) reply: Reply,
+}
+
+/// Where an entry's result goes.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    /// The feed's executor. Holds as many results as the feed has slots, so that no instance ever waits for it.
+    pub(crate) completions: Sender<Completion>,
+    /// The step's place in the feed's pipeline.
+    pub(crate) step: usize,
+}
+
+/// An entry on its way through the point.
+pub(super) struct Job {
+    pub(super) entry: BatchEntry,
+    pub(super) reply: Reply,
+}
+
+/// An entry's end, as its feed sees it.
+pub(crate) struct Completion {
+    pub(crate) step: usize,
+    pub(crate) key: EntryKey,
+    pub(crate) result: Result<StageOutput, BatchError>,
+    /// Its place in a batch and how long the batch took; `None` if it was never computed.
+    pub(crate) trace: Option<(BatchTrace, Duration)>,
+}
+
+/// What became of a batch, as the point counts it.
+pub(super) struct BatchReport<'a> {
+    /// The instance that computed it.
+    pub(super) instance: usize,
+    /// How long it took, retries included.
+    pub(super) took: Duration,
+    /// Whether the processor was called more than once for it.
+    pub(super) retried: bool,
+    /// Whether the processor itself was at fault, for all that is known.
+    pub(super) at_fault: bool,
+    /// Why the processor failed, if it did.
+    pub(super) error: Option<&'a str>,
+}
+
+/// What is known of an entry when its batch is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was computed.
+    Computed,
+    /// It failed by itself.
+    Guilty,
+    /// It failed along with its batch.
+    Unlucky,
+}
+
+/// What waited at a point when it had to be given up.
+pub(super) struct Waiting {
+    pub(super) jobs: Vec<(EntryKey, Job)>,
+    pub(super) claims: Vec<(Arc<Intake>, usize)>,
+}
+
+impl Waiting {
+    /// Fails every entry with `error`, and a frame for every claim with `reason`. Not under the point's lock.
+    pub(super) fn fail(self, reason: DropReason, error: impl Fn() -> BatchError) {
+        for (intake, count) in self.claims {
+            intake.void_claims(count, reason);
+        }
+        for (key, job) in self.jobs {
+            job.fail(key, error());
+        }
+    }
+}
+
+impl Job {
+    pub(super) fn fail(self, key: EntryKey, error: BatchError) {
+        self.reply.send(key, Err(error), None);
+    }
+}
+
+impl Reply {
+    pub(super) fn send(
+        &self,
+        key: EntryKey,
+        result: Result<StageOutput, BatchError>,
+        trace: Option<(BatchTrace, Duration)>,
+    ) {
+        // The feed may be gone; then nobody waits for this.
+        let _ = self.completions.send(Completion { step: self.step, key, result, trace });
+    }
+}
+
+/// What earlier steps have found where there are none: one value for everybody.
+pub(crate) fn empty_perception() -> Arc<Perception> {
+    static EMPTY: std::sync::LazyLock<Arc<Perception>> = std::sync::LazyLock::new(Arc::default);
+    EMPTY.clone()
+}
