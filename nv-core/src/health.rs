@@ -41,6 +41,24 @@ pub enum HealthKind {
         /// The error, credentials removed.
         error: String,
     },
+    /// The source was lost, or could not be reached yet; it is tried again.
+    SourceLost {
+        /// Why, credentials removed.
+        reason: String,
+        /// How long until the next try.
+        retry_in: Duration,
+    },
+    /// Something of the feed failed, and is made anew.
+    FeedRestarting {
+        /// What failed.
+        reason: String,
+        /// The number of this restart within the time that they are counted over, from 1.
+        number: usize,
+        /// How many there may be.
+        limit: usize,
+        /// How long until it.
+        delay: Duration,
+    },
     /// The source lost frames before they reached us.
     FramesLostUpstream {
         /// How many, as far as the source knows.
@@ -148,6 +166,8 @@ impl HealthKind {
             | Self::FeedReleased { .. }
             | Self::FeedEnded { ok: true, .. } => Severity::Info,
             Self::FramesLostUpstream { .. }
+            | Self::SourceLost { .. }
+            | Self::FeedRestarting { .. }
             | Self::StageFailed { .. }
             | Self::BatchFailed { .. }
             | Self::BatchTimeout { .. }
@@ -184,6 +204,12 @@ impl fmt::Display for HealthKind {
                 write!(f, "source opened again (session {session}): {description}")
             }
             Self::SourceFailed { error } => write!(f, "source failed: {error}"),
+            Self::SourceLost { reason, retry_in } => {
+                write!(f, "source lost: {reason}; trying again in {:.1} s", retry_in.as_secs_f64())
+            }
+            Self::FeedRestarting { reason, number, limit, delay } => {
+                write!(f, "restarting in {:.1} s ({number} of {limit}): {reason}", delay.as_secs_f64())
+            }
             Self::FramesLostUpstream { count } => {
                 write!(f, "{count} frames lost before they reached us")
             }

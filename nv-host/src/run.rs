@@ -213,6 +213,9 @@ impl Run<'_> {
                 };
                 Some((Exit::Source, format!("feed {name}: {error}{before}")))
             }
+            FeedEnd::RestartLimitExceeded { last, .. } if matches!(**last, FeedEnd::SourceFailed(_)) => {
+                Some((Exit::Source, format!("feed {name}: {end}")))
+            }
             FeedEnd::StageFailed { step, error } => {
                 Some((exit_of(error), format!("feed {name}: step {step}: {}", with_causes(error))))
             }

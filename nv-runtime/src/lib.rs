@@ -87,6 +87,7 @@ mod batch;
 mod feed;
 mod guard;
 mod health;
+mod permits;
 mod runtime;
 mod sync;
 mod thread;
@@ -97,6 +98,7 @@ pub use batch::{
 };
 pub use feed::{
     DropRecord, FeedConfig, FeedConfigError, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedStats,
-    FrameCounts, PipelineError, QueuePolicy, SinkConfig, SinkStats, StageFactory, StepErrorPolicy, StepStats,
+    FrameCounts, PipelineError, QueuePolicy, RestartConfig, RestartTrigger, SinkConfig, SinkStats, StageFactory,
+    StepErrorPolicy, StepStats,
 };
 pub use runtime::{AddFeedError, Runtime, RuntimeConfig, ShutdownReport};

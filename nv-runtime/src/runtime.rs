@@ -10,6 +10,7 @@ use crate::batch::instance::{Instance, instance_thread};
 use crate::batch::{BatchConfig, BatchHandle, BatchStartError, Point, ProcessorFactory};
 use crate::feed::{FeedConfig, FeedConfigError, FeedHandle, FeedShared, FeedThread};
 use crate::health::HealthHub;
+use crate::permits::ConnectPermits;
 use crate::sync::{Arc, Mutex};
 use crate::thread::{Abandoned, Worker};
 
@@ -23,11 +24,13 @@ pub struct RuntimeConfig {
     /// How long a thread may take to end after everything that it could wait for is over. Then it is left behind, and named:
     /// nothing else is held up by a call that never returns. Default 5 s.
     pub grace: Duration,
+    /// How many sources may be connecting at a time; others wait for their turn, at most 10 s. Default 16.
+    pub connect_permits: usize,
 }
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { max_feeds: 1024, health_capacity: 256, grace: Duration::from_secs(5) }
+        Self { max_feeds: 1024, health_capacity: 256, grace: Duration::from_secs(5), connect_permits: 16 }
     }
 }
 
@@ -40,6 +43,7 @@ pub struct Runtime {
     clock: Arc<SystemClock>,
     health: HealthHub,
     abandoned: Abandoned,
+    permits: ConnectPermits,
     rooms: Mutex<Rooms>,
 }
 
@@ -117,7 +121,8 @@ impl Runtime {
         let clock = Arc::new(SystemClock::new());
         let health = HealthHub::new(clock.clone(), config.health_capacity.max(1));
         let abandoned = Abandoned::new(health.clone());
-        Self { config, clock, health, abandoned, rooms: Mutex::default() }
+        let permits = ConnectPermits::new(config.connect_permits.max(1));
+        Self { config, clock, health, abandoned, permits, rooms: Mutex::default() }
     }
 
     /// Health events from now on. A subscriber that does not keep up misses some.
@@ -245,12 +250,13 @@ impl Runtime {
         }
         let sink_limit = config.sink_close_timeout;
         let steps = config.pipeline.step_names().cloned();
-        let shared = Arc::new(FeedShared::new(name.clone(), self.clock.clone(), steps));
+        let shared = Arc::new(FeedShared::new(name.clone(), self.clock.clone(), steps, &config.restart));
         let body = FeedThread {
             config,
             shared: shared.clone(),
             health: self.health.clone(),
             abandoned: self.abandoned.clone(),
+            permits: self.permits.clone(),
             grace: self.config.grace,
         };
         let thread = Worker::spawn(format!("nv-feed {name}"), move || body.run());

@@ -80,6 +80,11 @@ impl Feeder {
         let _ = self.0.send(Ok(item));
     }
 
+    /// Breaks the session; what is sent after it belongs to the next one.
+    pub fn error(&self, error: SourceError) {
+        let _ = self.0.send(Err(error));
+    }
+
     /// Breaks the source.
     pub fn fail(self, error: SourceError) {
         let _ = self.0.send(Err(error));

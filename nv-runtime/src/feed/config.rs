@@ -6,7 +6,7 @@ use nv_perception::{OutputSink, SourceFactory, SourceSpec};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{FeedPipeline, QueuePolicy};
+use super::{FeedPipeline, QueuePolicy, RestartConfig};
 use crate::sync::Arc;
 
 /// What a feed does with a frame when one of its steps fails.
@@ -52,6 +52,8 @@ pub struct FeedConfig {
     /// How long a sink may take to write out what it holds when the feed ends. Default 30 s. A sink that takes longer is left
     /// behind; in a shutdown no sink has longer than the drain and the runtime's grace.
     pub sink_close_timeout: Duration,
+    /// How the feed of a live source gets over a lost camera and a broken stage.
+    pub restart: RestartConfig,
 }
 
 impl FeedConfig {
@@ -77,6 +79,7 @@ impl FeedConfig {
             provenance: true,
             frame_limit: None,
             sink_close_timeout: Duration::from_secs(30),
+            restart: RestartConfig::default(),
         }
     }
 }
@@ -113,7 +116,7 @@ impl FeedConfig {
             let (field, value) = ("report_threshold", self.report_threshold.to_string());
             return Err(FeedConfigError { field, value, reason: "it must be a number" });
         }
-        Ok(())
+        self.restart.validate()
     }
 }
 

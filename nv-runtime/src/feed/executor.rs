@@ -10,7 +10,7 @@ use super::outlet::Outlet;
 use super::queue::Queued;
 use super::steps::{Step, attach, breaks_stage};
 use super::stop::Stop;
-use super::{FeedEnd, FeedPipeline, FeedShared, Intake, StepErrorPolicy};
+use super::{FeedEnd, FeedPipeline, FeedShared, Intake, RestartConfig, StepErrorPolicy};
 use crate::batch::{Completion, EntryKey, Refusal, empty_perception};
 use crate::health::HealthHub;
 use crate::sync::Arc;
@@ -33,6 +33,9 @@ pub(crate) struct Executor {
     glance: Glance,
     /// Whether frames come in, as the batch points were last told.
     running: bool,
+    restart: RestartConfig,
+    /// When a broken stage is built anew; frames are kept out until then.
+    restart_at: Option<MonoTime>,
     stop: Option<Stop>,
 }
 
@@ -79,12 +82,14 @@ pub(crate) struct ExecutorParts {
     pub(crate) live: bool,
     pub(crate) max_in_pipeline: Option<usize>,
     pub(crate) on_step_error: StepErrorPolicy,
+    pub(crate) restart: RestartConfig,
 }
 
 impl Executor {
     /// Attaches the pipeline to its batch points. It leaves them when the executor is dropped.
     pub(crate) fn new(parts: ExecutorParts) -> Self {
-        let ExecutorParts { shared, health, intake, pipeline, outlet, live, max_in_pipeline, on_step_error } = parts;
+        let ExecutorParts { shared, health, intake, pipeline, outlet, live, max_in_pipeline, on_step_error, restart } =
+            parts;
         let (steps, completions) = attach(pipeline, &intake, live);
         Self {
             name: shared.name.clone(),
@@ -101,6 +106,8 @@ impl Executor {
             on_step_error,
             glance: Glance::default(),
             running: true,
+            restart,
+            restart_at: None,
             stop: None,
         }
     }
@@ -130,11 +137,15 @@ impl Executor {
                 self.abandon_all();
                 return Finish::Stopped;
             }
+            if let Err(end) = self.restart_if_due() {
+                self.abandon_all();
+                return Finish::Failed(end);
+            }
             self.outlet.flush();
             let filled = self.fill();
             match self.next_action() {
                 Some(action) => {
-                    if let Err(end) = self.act(action) {
+                    if let Err(end) = self.act(action).or_else(|end| self.restart_after(end)) {
                         self.abandon_all();
                         return Finish::Failed(end);
                     }
@@ -393,7 +404,57 @@ impl Executor {
 
     fn next_deadline(&self) -> Option<MonoTime> {
         let overdue = self.flow.iter().filter_map(|w| w.at_point.as_ref()).map(|p| p.check_at);
-        overdue.chain(self.stop.map(|s| s.deadline)).min()
+        overdue.chain(self.stop.map(|s| s.deadline)).chain(self.restart_at).min()
+    }
+
+    // --- Restarts.
+
+    /// Prepares a restart after a stage broke for good: what is inside is dropped, and frames are kept out until the stage
+    /// is built anew.
+    ///
+    /// # Errors
+    /// There is none: the feed ends so.
+    fn restart_after(&mut self, end: FeedEnd) -> Result<(), FeedEnd> {
+        // A file would lose what is dropped; it does better to end.
+        if !self.live || !self.restart.covers_stages() || !matches!(end, FeedEnd::StageFailed { .. }) {
+            return Err(end);
+        }
+        let now = self.clock.now();
+        let next = self.shared.restarts.lock().failed(now);
+        let (restarts, window) = (self.restart.max_restarts, self.restart.window);
+        let Some((number, delay)) = next else {
+            return Err(FeedEnd::RestartLimitExceeded { restarts, window, last: Box::new(end) });
+        };
+        let limit = self.restart.max_restarts as usize;
+        let kind = HealthKind::FeedRestarting { reason: end.to_string(), number, limit, delay };
+        self.health.report(Some(&self.name), kind);
+        self.restart_at = Some(now + delay);
+        self.intake.set_restarting(true);
+        self.look();
+        self.drop_inside(DropReason::FeedRestarted);
+        Ok(())
+    }
+
+    /// Builds broken stages anew when it is time for it.
+    ///
+    /// # Errors
+    /// One can't be, and there is no further restart: the feed ends so.
+    fn restart_if_due(&mut self) -> Result<(), FeedEnd> {
+        if self.restart_at.is_none_or(|at| at > self.clock.now()) {
+            return Ok(());
+        }
+        for step in &mut self.steps {
+            if let Step::Stage(stage) = step
+                && !stage.is_running()
+                && let Err(error) = stage.rebuild()
+            {
+                let step = stage.name.clone();
+                return self.restart_after(FeedEnd::StageFailed { step, error });
+            }
+        }
+        self.restart_at = None;
+        self.intake.set_restarting(false);
+        Ok(())
     }
 
     // --- Ends.
@@ -416,11 +477,17 @@ impl Executor {
         let reason = self.stop_reason();
         self.intake.close(reason);
         self.look();
+        self.drop_inside(reason);
+    }
+
+    /// Drops the frames in the pipeline.
+    fn drop_inside(&mut self, reason: DropReason) {
         let inside: Vec<u64> = self.flow.iter_mut().map(|(seq, _)| seq).collect();
         for seq in inside {
             let Some(work) = self.flow.remove(seq) else { continue };
             let at = work.at_point.as_ref();
-            if let Some((at, Step::Batch(batch))) = at.and_then(|at| Some((at, self.steps.get(at.step)?))) {
+            if let Some((at, Step::Batch(batch))) = at.and_then(|at| Some((at, self.steps.get_mut(at.step)?))) {
+                batch.left();
                 batch.point.abandon(at.key, false);
             }
             let step = at.and_then(|at| self.steps.get(at.step)).map(Step::name).cloned();

@@ -1,17 +1,19 @@
 use std::convert::Infallible;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use nv_core::{CancelToken, Clock as _, DropReason, MonoTime, Name, SystemClock};
 use nv_perception::{SourceError, StageError, StreamInfo};
 use serde::Serialize;
 
-use super::Intake;
 use super::ledger::{DropRecord, FrameCounts};
 use super::sink::SinkCounts;
 use super::stop::StopSignal;
+use super::supervisor::RestartBudget;
+use super::{Intake, RestartConfig};
 use crate::batch::{Quantiles, metrics::Times};
 use crate::guard::guard;
 use crate::sync::{Arc, Mutex};
@@ -43,6 +45,15 @@ pub enum FeedEnd {
         /// What it reported.
         error: StageError,
     },
+    /// It failed more often than its [`RestartConfig`] allows.
+    RestartLimitExceeded {
+        /// How many restarts it may have had.
+        restarts: u32,
+        /// Within what time.
+        window: Duration,
+        /// How it would have ended without any.
+        last: Box<FeedEnd>,
+    },
     /// The runtime itself failed: a bug, or no thread to be had.
     Internal(String),
 }
@@ -61,6 +72,7 @@ impl FeedEnd {
             Self::Stopped => "stopped",
             Self::SourceFailed(_) => "source_failed",
             Self::StageFailed { .. } => "stage_failed",
+            Self::RestartLimitExceeded { .. } => "restart_limit_exceeded",
             Self::Internal(_) => "internal",
         }
     }
@@ -74,6 +86,9 @@ impl fmt::Display for FeedEnd {
             Self::Stopped => f.write_str("stopped"),
             Self::SourceFailed(error) => error.fmt(f),
             Self::StageFailed { step, error } => write!(f, "step {step}: {error}"),
+            Self::RestartLimitExceeded { restarts, window, last } => {
+                write!(f, "given up after {restarts} restarts within {window:?}: {last}")
+            }
             Self::Internal(what) => write!(f, "internal error: {what}"),
         }
     }
@@ -135,11 +150,14 @@ pub(crate) struct FeedShared {
     pub(crate) name: Name,
     pub(crate) clock: Arc<SystemClock>,
     pub(crate) cancel: CancelToken,
+    /// Disconnects when `cancel` is cancelled: for selecting.
+    pub(crate) cancelled: Receiver<Infallible>,
     pub(crate) stop: StopSignal,
     pub(crate) end: OnceLock<Arc<FeedEnd>>,
     pub(crate) intake: OnceLock<Arc<Intake>>,
     /// Whether the feed is paused. Its lock orders what is told to the intake.
     paused: Mutex<bool>,
+    pub(crate) restarts: Mutex<RestartBudget>,
     pub(crate) progress: Mutex<Progress>,
 }
 
@@ -155,7 +173,15 @@ pub(crate) struct Progress {
 }
 
 impl FeedShared {
-    pub(crate) fn new(name: Name, clock: Arc<SystemClock>, steps: impl Iterator<Item = Name>) -> Self {
+    pub(crate) fn new(
+        name: Name,
+        clock: Arc<SystemClock>,
+        steps: impl Iterator<Item = Name>,
+        restart: &RestartConfig,
+    ) -> Self {
+        let cancel = CancelToken::new();
+        let (token, cancelled) = bounded(0);
+        cancel.on_cancel(move || drop::<Sender<Infallible>>(token));
         let steps = steps.map(|step| StepStats { step, processed: 0, failed: 0, busy: Duration::ZERO }).collect();
         let progress = Progress {
             source: None,
@@ -167,9 +193,11 @@ impl FeedShared {
             latency: Times::new(),
         };
         Self {
+            restarts: Mutex::new(RestartBudget::new(restart, seed_of(&name))),
             name,
             clock,
-            cancel: CancelToken::new(),
+            cancel,
+            cancelled,
             stop: StopSignal::new(),
             end: OnceLock::new(),
             intake: OnceLock::new(),
@@ -199,6 +227,11 @@ impl FeedShared {
         }
     }
 
+    /// What its back-offs draw their random part from: feeds differ, runs don't.
+    pub(crate) fn seed(&self) -> u64 {
+        seed_of(&self.name)
+    }
+
     /// Sets the feed's intake, which is paused if the feed is.
     pub(crate) fn begin(&self, intake: Arc<Intake>) -> Arc<Intake> {
         let paused = self.paused.lock();
@@ -215,6 +248,12 @@ impl FeedShared {
             intake.set_paused(*state);
         }
     }
+}
+
+fn seed_of(name: &Name) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.as_str().hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Progress {

@@ -34,8 +34,12 @@ struct State {
     /// Frames that were passed over for them. The executor gives their memory back, since that is others' code and the
     /// batch point binds under its lock.
     superseded: Vec<Frame>,
+    /// Whether the source has a session.
+    connected: bool,
     /// Whether frames are held back: the feed is paused.
     paused: bool,
+    /// Whether frames are dropped: a stage of the feed is to be built anew.
+    restarting: bool,
     /// Whether frames were discarded since the last one that was let in: the next one does not continue it.
     skipped: bool,
     /// How often frames were let in again after some were discarded.
@@ -67,7 +71,7 @@ enum Phase {
 pub(crate) enum Intaken {
     /// It is inside.
     Taken,
-    /// It was dropped, since its feed is paused.
+    /// It was dropped, since its feed is paused or restarting.
     Discarded,
     /// The intake takes no more frames.
     Closed,
@@ -91,7 +95,7 @@ pub(crate) struct Glance {
     pub(crate) next_due: Option<MonoTime>,
     /// Whether no more frames come in.
     pub(crate) ended: bool,
-    /// Whether frames come in: it has neither ended nor been paused.
+    /// Whether frames come in: it is connected, and has neither ended nor been paused.
     pub(crate) running: bool,
 }
 
@@ -112,7 +116,9 @@ impl Intake {
             claims: 0,
             bound: Vec::new(),
             superseded: Vec::new(),
+            connected: true,
             paused: false,
+            restarting: false,
             skipped: false,
             resumed: 0,
             phase: Phase::Open,
@@ -144,12 +150,18 @@ impl Intake {
         }
         let now = self.clock.now();
         let seq = state.ledger.receive();
+        state.connected = true;
         state.cadence.arrival(now);
-        if state.paused {
+        let kept_out = match (state.paused, state.restarting) {
+            (true, _) => Some(DropReason::FeedStopped),
+            (_, true) => Some(DropReason::FeedRestarted),
+            _ => None,
+        };
+        if let Some(reason) = kept_out {
             state.skipped = true;
-            state.ledger.drop(seq, DropReason::FeedStopped, None, now);
+            state.ledger.drop(seq, reason, None, now);
             drop(state);
-            self.log_drop(seq, DropReason::FeedStopped);
+            self.log_drop(seq, reason);
             return Intaken::Discarded;
         }
         state.resumed += u32::from(std::mem::take(&mut state.skipped));
@@ -188,6 +200,15 @@ impl Intake {
         self.state.lock().ledger.lost_upstream(count);
     }
 
+    /// The source has lost its session. There is another one once it gives a frame.
+    pub(crate) fn disconnected(&self) {
+        let mut state = self.state.lock();
+        state.connected = false;
+        state.cadence.interrupt();
+        drop(state);
+        self.notify();
+    }
+
     /// No more frames come in: the source has ended.
     pub(crate) fn end(&self, end: SourceEnd) {
         let mut state = self.state.lock();
@@ -211,7 +232,7 @@ impl Intake {
         glance.queued = state.queue.len();
         glance.claims = state.claims;
         glance.ended = state.phase != Phase::Open;
-        glance.running = state.phase == Phase::Open && !state.paused;
+        glance.running = state.phase == Phase::Open && state.connected && !state.paused && !state.restarting;
         glance.next_due = if glance.running { state.cadence.next_due() } else { None };
     }
 
@@ -277,6 +298,25 @@ impl Intake {
         let frames = (std::mem::take(&mut state.bound), std::mem::take(&mut state.superseded));
         drop(state);
         drop(frames);
+    }
+
+    /// Drops the frames that wait and those that come in, until it is told otherwise; stages are told of the gap. For live
+    /// feeds.
+    pub(crate) fn set_restarting(&self, restarting: bool) {
+        let mut state = self.state.lock();
+        state.restarting = restarting;
+        let mut dropped = Vec::new();
+        if restarting {
+            state.skipped = true;
+            dropped.extend(std::iter::from_fn(|| state.queue.pop()));
+        }
+        for queued in &dropped {
+            state.ledger.drop(queued.frame.seq(), DropReason::FeedRestarted, None, self.clock.now());
+        }
+        drop(state);
+        self.room.notify_all();
+        self.notify();
+        dropped.iter().for_each(|q| self.log_drop(q.frame.seq(), DropReason::FeedRestarted));
     }
 
     /// How the source ended, if it has; once.
@@ -398,6 +438,23 @@ mod tests {
         let counts = intake.counts();
         assert_eq!((counts.received, counts.dropped.get(&DropReason::FeedStopped)), (13, Some(&2)));
         assert!(counts.is_balanced());
+    }
+
+    #[test]
+    fn a_lost_source_is_not_waited_for() {
+        let clock = Arc::new(ManualClock::new());
+        let intake = Intake::new("gate".into(), clock.clone(), 16, QueuePolicy::DropOldest, None);
+        let push = |at, session| {
+            clock.set(ms(at));
+            assert_eq!(intake.push(frame(), session, 0, true), Intaken::Taken);
+        };
+        (0..9).for_each(|n| push(n * 40, 0));
+        intake.disconnected();
+        assert_eq!((look(&intake).running, look(&intake).next_due), (false, None));
+        push(9_000, 1);
+        assert_eq!((look(&intake).running, look(&intake).next_due), (true, Some(ms(9_040))));
+        let sessions: Vec<u32> = std::iter::from_fn(|| intake.pop()).map(|q| q.session).collect();
+        assert_eq!(sessions, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     }
 
     #[test]

@@ -9,10 +9,12 @@ mod ledger;
 mod outlet;
 mod pipeline;
 mod queue;
+mod restart;
 mod sink;
 mod source;
 mod steps;
 mod stop;
+mod supervisor;
 mod thread;
 
 pub use config::{FeedConfig, FeedConfigError, SinkConfig, StepErrorPolicy};
@@ -22,4 +24,5 @@ pub(crate) use intake::Intake;
 pub use ledger::{DropRecord, FrameCounts};
 pub use pipeline::{FeedPipeline, FeedPipelineBuilder, PipelineError, StageFactory};
 pub use queue::QueuePolicy;
+pub use restart::{RestartConfig, RestartTrigger};
 pub(crate) use thread::FeedThread;

@@ -1,20 +1,25 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use nv_core::{CancelToken, HealthKind};
-use nv_perception::{FrameSource, SourceError, SourceErrorKind, SourceEvent, SourceItem};
+use crossbeam_channel::RecvTimeoutError;
+use nv_core::{CancelToken, Clock as _, HealthKind};
+use nv_perception::{
+    FrameSource, SourceError, SourceErrorKind, SourceEvent, SourceFactory, SourceItem, SourceSpec, StreamInfo,
+};
 
 use super::intake::Intaken;
-use super::{FeedShared, Intake};
+use super::supervisor::{Reconnect, Remedy, remedy};
+use super::{FeedShared, Intake, RestartConfig};
 use crate::guard::{Foreign, panic_error};
 use crate::health::HealthHub;
+use crate::permits::ConnectPermits;
 use crate::sync::Arc;
 
 /// How long a source is asked to wait for a frame before it is asked again. A source that is cancelled answers at once, so
 /// this only bounds how long a call may last.
 const ASK: Duration = Duration::from_secs(1);
 
-/// How a session with a source ended.
+/// How a source ended.
 #[derive(Debug)]
 pub(crate) enum SourceEnd {
     /// The stream is over.
@@ -25,69 +30,251 @@ pub(crate) enum SourceEnd {
     Cancelled,
     /// It broke.
     Failed(SourceError),
+    /// It broke, as it had too often before; with how it would have ended.
+    RestartLimit(Box<SourceEnd>),
 }
 
-/// One session: pulls frames from a source and puts them into the feed's intake. The body of the source's thread.
-pub(crate) struct Session {
-    pub(crate) source: Foreign<Box<dyn FrameSource>>,
+/// What ended a session that nobody wanted to end.
+#[derive(Debug)]
+enum Trouble {
+    /// An error, also of `open`.
+    Error(SourceError),
+    /// The stream ended. For a camera this is a lost connection.
+    End,
+    /// No frame for too long.
+    Stalled(Duration),
+}
+
+/// How a session came to its end.
+enum Pulled {
+    Done(SourceEnd),
+    Trouble(Trouble),
+}
+
+pub(crate) type OpenSource = Foreign<Box<dyn FrameSource>>;
+
+/// Opens a feed's source, again and again where that may help.
+pub(crate) struct Connector {
+    factory: Arc<dyn SourceFactory>,
+    spec: SourceSpec,
+    shared: Arc<FeedShared>,
+    health: HealthHub,
+    permits: ConnectPermits,
+    config: RestartConfig,
+    reconnect: Reconnect,
+    /// Whether the source is a camera, which goes on after a lost session; `None` until it was open.
+    camera: Option<bool>,
+    /// Sessions so far.
+    sessions: u32,
+}
+
+impl Connector {
+    pub(crate) fn new(
+        factory: Arc<dyn SourceFactory>,
+        spec: SourceSpec,
+        shared: Arc<FeedShared>,
+        health: HealthHub,
+        permits: ConnectPermits,
+        config: RestartConfig,
+    ) -> Self {
+        let reconnect = Reconnect::new(&config, shared.seed(), shared.clock.now());
+        Self { factory, spec, shared, health, permits, config, reconnect, camera: None, sessions: 0 }
+    }
+
+    /// Opens a session. Tries again where that may help, until the feed is stopped.
+    pub(crate) fn open(&mut self) -> Result<(OpenSource, StreamInfo), SourceEnd> {
+        loop {
+            let Some(permit) = self.permits.acquire(&self.shared.cancelled) else { return Err(SourceEnd::Cancelled) };
+            let opened = self.try_open();
+            drop(permit);
+            match opened {
+                Ok((source, info)) => {
+                    self.opened(&info);
+                    return Ok((source, info));
+                }
+                Err(error) => self.wait_after(Trouble::Error(error))?,
+            }
+        }
+    }
+
+    fn try_open(&self) -> Result<(OpenSource, StreamInfo), SourceError> {
+        let url = &self.spec.url;
+        let opened = guarded(url, "open", || self.factory.open(&self.spec, &self.shared.cancel));
+        let source = opened.map(Foreign::new)?;
+        let info = guarded(url, "info", || Ok(source.info().clone()))?;
+        Ok((source, info))
+    }
+
+    fn opened(&mut self, info: &StreamInfo) {
+        // A file that plays as if it were a camera, and a stream that knows its length, are over when they end.
+        self.camera.get_or_insert(info.live && !self.spec.live && info.frame_count.is_none());
+        self.reconnect.opened(self.shared.clock.now());
+        let session = self.sessions;
+        self.sessions += 1;
+        let description = format!("{} {}×{}, {}", info.codec, info.size.width, info.size.height, info.decoder);
+        {
+            let mut progress = self.shared.progress.lock();
+            progress.sessions = self.sessions;
+            progress.source = Some(info.clone());
+        }
+        self.health.report(Some(&self.shared.name), HealthKind::SourceOpened { session, description });
+    }
+
+    /// Waits until it is time to open the source again, without it.
+    ///
+    /// # Errors
+    /// It is not opened again.
+    fn wait_after(&mut self, trouble: Trouble) -> Result<(), SourceEnd> {
+        let shared = &self.shared;
+        if shared.cancel.is_cancelled() {
+            tracing::debug!(feed = %shared.name, ?trouble, "the source was cancelled");
+            return Err(SourceEnd::Cancelled);
+        }
+        let remedy = match (&trouble, self.camera) {
+            _ if !self.config.covers_source() => Remedy::End,
+            (_, Some(false)) => Remedy::End,
+            (Trouble::Error(error), camera) => remedy(error.kind(), camera.is_some()),
+            (Trouble::End | Trouble::Stalled(_), _) => Remedy::Reconnect,
+        };
+        let now = shared.clock.now();
+        let reason = match &trouble {
+            Trouble::Error(error) => error.to_string(),
+            Trouble::End => "the stream ended".to_owned(),
+            Trouble::Stalled(limit) => format!("no frame for {limit:?}"),
+        };
+        let delay = match remedy {
+            Remedy::End => return Err(self.ended(trouble)),
+            Remedy::Reconnect => {
+                let delay = self.reconnect.lost();
+                self.health.report(Some(&shared.name), HealthKind::SourceLost { reason, retry_in: delay });
+                delay
+            }
+            Remedy::Restart => {
+                // Not under its lock: the end is told to others.
+                let restart = shared.restarts.lock().failed(now);
+                let Some((number, delay)) = restart else {
+                    let last = Box::new(self.ended(trouble));
+                    return Err(SourceEnd::RestartLimit(last));
+                };
+                let limit = self.config.max_restarts as usize;
+                let kind = HealthKind::FeedRestarting { reason, number, limit, delay };
+                self.health.report(Some(&shared.name), kind);
+                delay
+            }
+        };
+        match shared.cancelled.recv_deadline(shared.clock.instant(now + delay)) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            _ => Err(SourceEnd::Cancelled),
+        }
+    }
+
+    fn ended(&self, trouble: Trouble) -> SourceEnd {
+        match trouble {
+            Trouble::Error(error) => ended(error, &self.shared.cancel),
+            Trouble::End => SourceEnd::EndOfStream,
+            Trouble::Stalled(limit) => {
+                let text = format!("no frame for {limit:?}");
+                SourceEnd::Failed(SourceError::new(SourceErrorKind::Transient, &self.spec.url, text))
+            }
+        }
+    }
+
+    /// Whether a session that gives nothing is to be given up.
+    fn watches_for_stalls(&self) -> bool {
+        self.camera == Some(true) && self.config.covers_source()
+    }
+}
+
+/// Pulls frames from a source, session after session, and puts them into the feed's intake. The body of the source's thread.
+pub(crate) struct SourceThread {
+    pub(crate) connector: Connector,
     pub(crate) shared: Arc<FeedShared>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) health: HealthHub,
-    pub(crate) number: u32,
     pub(crate) live: bool,
     pub(crate) frame_limit: Option<u64>,
-    pub(crate) url: String,
+    /// How often the stream was cut.
+    pub(crate) cuts: u32,
+    /// Frames that came in.
+    pub(crate) frames: u64,
 }
 
-impl Session {
-    pub(crate) fn run(mut self) {
-        let url = std::mem::take(&mut self.url);
-        let pulled = guarded(&url, "next", || self.pull());
-        let end = pulled.unwrap_or_else(|error| ended(error, &self.shared.cancel));
+impl SourceThread {
+    pub(crate) fn run(mut self, mut source: OpenSource) {
+        let end = loop {
+            let url = self.connector.spec.url.clone();
+            let pulled = guarded(&url, "next", || self.pull(&mut source));
+            // Before the wait: it may hold the only connection that its camera has.
+            drop(source);
+            let trouble = match pulled.unwrap_or_else(|error| Pulled::Trouble(Trouble::Error(error))) {
+                Pulled::Done(end) => break end,
+                Pulled::Trouble(trouble) => trouble,
+            };
+            self.intake.disconnected();
+            let again = self.connector.wait_after(trouble).and_then(|()| self.connector.open());
+            match again {
+                Ok((opened, _)) => source = opened,
+                Err(end) => break end,
+            }
+        };
         self.intake.end(end);
     }
 
-    fn pull(&mut self) -> Result<SourceEnd, SourceError> {
-        let mut cuts = 0;
-        let mut frames = 0;
+    /// Pulls until the session ends.
+    fn pull(&mut self, source: &mut OpenSource) -> Result<Pulled, SourceError> {
+        let session = self.connector.sessions.saturating_sub(1);
+        let clock = self.shared.clock.clone();
         while !self.shared.cancel.is_cancelled() {
-            if self.frame_limit.is_some_and(|limit| frames >= limit) {
-                return Ok(SourceEnd::LimitReached);
+            if self.frame_limit.is_some_and(|limit| self.frames >= limit) {
+                return Ok(Pulled::Done(SourceEnd::LimitReached));
             }
-            match self.source.next(ASK)? {
-                SourceItem::Frame(frame) => match self.intake.push(frame, self.number, cuts, self.live) {
-                    Intaken::Taken => frames += 1,
-                    Intaken::Discarded => {}
-                    Intaken::Closed => return Ok(SourceEnd::Cancelled),
-                },
-                SourceItem::Event(event) => {
-                    tracing::debug!(feed = %self.intake.feed(), ?event, "source event");
-                    match event {
-                        SourceEvent::Gap { count } => {
-                            self.intake.lost_upstream(count);
-                            self.health.report(Some(self.intake.feed()), HealthKind::FramesLostUpstream { count });
-                        }
-                        SourceEvent::FormatChanged => {
-                            cuts += 1;
-                            self.shared.progress.lock().source = Some(self.source.info().clone());
-                        }
-                        SourceEvent::Discontinuity => cuts += 1,
-                        // A suspect frame says so itself.
-                        _ => {}
+            let mut ask = ASK;
+            if self.connector.watches_for_stalls() {
+                let left = self.connector.reconnect.stalls_at().since(clock.now());
+                if left.is_zero() {
+                    return Ok(Pulled::Trouble(Trouble::Stalled(self.connector.config.stall_timeout)));
+                }
+                ask = ask.min(left);
+            }
+            match source.next(ask)? {
+                SourceItem::Frame(frame) => {
+                    self.connector.reconnect.frame(clock.now(), frame.is_suspect());
+                    match self.intake.push(frame, session, self.cuts, self.live) {
+                        Intaken::Taken => self.frames += 1,
+                        Intaken::Discarded => {}
+                        Intaken::Closed => return Ok(Pulled::Done(SourceEnd::Cancelled)),
                     }
                 }
+                SourceItem::Event(event) => self.event(&event, source),
                 SourceItem::TimedOut => {}
-                SourceItem::End => return Ok(SourceEnd::EndOfStream),
+                SourceItem::End => return Ok(Pulled::Trouble(Trouble::End)),
                 // An item of a later version of the trait, which this one has no use for.
                 _ => {}
             }
         }
-        Ok(SourceEnd::Cancelled)
+        Ok(Pulled::Done(SourceEnd::Cancelled))
+    }
+
+    fn event(&mut self, event: &SourceEvent, source: &OpenSource) {
+        tracing::debug!(feed = %self.intake.feed(), ?event, "source event");
+        match event {
+            SourceEvent::Gap { count } => {
+                self.intake.lost_upstream(*count);
+                self.health.report(Some(self.intake.feed()), HealthKind::FramesLostUpstream { count: *count });
+            }
+            SourceEvent::FormatChanged => {
+                self.cuts += 1;
+                self.shared.progress.lock().source = Some(source.info().clone());
+            }
+            SourceEvent::Discontinuity => self.cuts += 1,
+            // A suspect frame says so itself.
+            _ => {}
+        }
     }
 }
 
 /// What an error means for the session. What breaks when it is cancelled has not failed, whatever it calls that.
-pub(crate) fn ended(error: SourceError, cancel: &CancelToken) -> SourceEnd {
+fn ended(error: SourceError, cancel: &CancelToken) -> SourceEnd {
     if error.kind() == SourceErrorKind::Cancelled || cancel.is_cancelled() {
         tracing::debug!(%error, "the source was cancelled");
         return SourceEnd::Cancelled;
@@ -96,7 +283,7 @@ pub(crate) fn ended(error: SourceError, cancel: &CancelToken) -> SourceEnd {
 }
 
 /// Calls a source's code: a panic in it becomes an error.
-pub(crate) fn guarded<T>(url: &str, call: &str, f: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
+fn guarded<T>(url: &str, call: &str, f: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         let error = panic_error(call, panic);
         Err(SourceError::new(SourceErrorKind::Damaged, url, format!("the source failed: {error}")))

@@ -166,6 +166,11 @@ impl StageStep {
         (result, took)
     }
 
+    /// Whether it was started, and has not broken since.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// Builds the stage anew after an error that breaks it.
     pub(crate) fn rebuild(&mut self) -> Result<(), StageError> {
         self.running = false;

@@ -8,10 +8,11 @@ use nv_perception::StreamInfo;
 use super::executor::{Executor, ExecutorParts, Finish};
 use super::outlet::Outlet;
 use super::sink::SinkQueue;
-use super::source::{Session, SourceEnd, ended, guarded};
+use super::source::{Connector, SourceEnd, SourceThread};
 use super::{FeedConfig, FeedEnd, FeedShared, Intake, QueuePolicy, SinkConfig};
-use crate::guard::{Foreign, panic_error};
+use crate::guard::panic_error;
 use crate::health::HealthHub;
+use crate::permits::ConnectPermits;
 use crate::sync::Arc;
 use crate::thread::{Abandoned, Worker};
 
@@ -21,6 +22,7 @@ pub(crate) struct FeedThread {
     pub(crate) shared: Arc<FeedShared>,
     pub(crate) health: HealthHub,
     pub(crate) abandoned: Abandoned,
+    pub(crate) permits: ConnectPermits,
     pub(crate) grace: Duration,
 }
 
@@ -34,11 +36,11 @@ struct Threads {
 impl FeedThread {
     /// The body of the feed's thread: runs the feed from its source's opening to its end.
     pub(crate) fn run(self) {
-        let Self { config, shared, health, abandoned, grace } = self;
+        let Self { config, shared, health, abandoned, permits, grace } = self;
         let sink_limit = config.sink_close_timeout;
         let mut threads = Threads::default();
         let live = Live { shared: &shared, health: &health, threads: &mut threads };
-        let end = catch_unwind(AssertUnwindSafe(|| live.run(config))).unwrap_or_else(|panic| {
+        let end = catch_unwind(AssertUnwindSafe(|| live.run(config, permits))).unwrap_or_else(|panic| {
             // A bug of ours, or of others' code that nobody calls on purpose. Whatever it was about to do, the feed ends.
             Err(FeedEnd::Internal(panic_error("the feed's thread", panic).to_string()))
         });
@@ -62,30 +64,19 @@ struct Live<'a> {
 
 impl Live<'_> {
     /// Runs the feed; either way, how it ended.
-    fn run(mut self, config: FeedConfig) -> Result<FeedEnd, FeedEnd> {
-        let FeedConfig { source, spec, pipeline, sinks, .. } = config;
+    fn run(mut self, config: FeedConfig, permits: ConnectPermits) -> Result<FeedEnd, FeedEnd> {
+        let FeedConfig { source, spec, pipeline, sinks, restart, .. } = config;
         let shared = self.shared;
-        let opened = guarded(&spec.url, "open", || source.open(&spec, &shared.cancel)).map(Foreign::new);
-        let opened = opened.and_then(|source| {
-            let info = guarded(&spec.url, "info", || Ok(source.info().clone()))?;
-            Ok((source, info))
-        });
         // Sinks are opened and closed whatever becomes of the source: they may have something to say about nothing.
         let sinks = self.start_sinks(sinks)?;
-        let (source, info) = match opened {
+        let (health, limits) = (self.health.clone(), (restart.max_restarts, restart.window));
+        let mut connector = Connector::new(source, spec, shared.clone(), health, permits, restart.clone());
+        let (source, info) = match connector.open() {
             Ok(opened) => opened,
-            Err(error) => return Ok(self.end_of(ended(error, &shared.cancel))),
+            Err(end) => return Ok(self.end_of(end, limits)),
         };
-        let description = format!("{} {}×{}, {}", info.codec, info.size.width, info.size.height, info.decoder);
-        self.health.report(Some(&shared.name), HealthKind::SourceOpened { session: 0, description });
-
         let intake = self.intake(&info, config.queue_policy, config.queue_capacity, config.freshness);
         let live = info.live;
-        {
-            let mut progress = shared.progress.lock();
-            progress.sessions = 1;
-            progress.source = Some(info);
-        }
         let outlet = Outlet::new(
             shared.name.clone(),
             self.health.clone(),
@@ -103,24 +94,25 @@ impl Live<'_> {
             live,
             max_in_pipeline: config.max_in_pipeline,
             on_step_error: config.on_step_error,
+            restart,
         });
         executor.start()?;
-        let session = Session {
-            source,
+        let body = SourceThread {
+            connector,
             shared: shared.clone(),
             intake: intake.clone(),
             health: self.health.clone(),
-            number: 0,
             live,
             frame_limit: config.frame_limit,
-            url: spec.url,
+            cuts: 0,
+            frames: 0,
         };
-        let thread = Worker::spawn(format!("nv-source {}", shared.name), move || session.run());
+        let thread = Worker::spawn(format!("nv-source {}", shared.name), move || body.run(source));
         self.threads.source = Some(thread.map_err(no_thread)?);
         let finish = executor.run();
         executor.close();
         Ok(match finish {
-            Finish::Ended => self.end_of(intake.take_source_end().unwrap_or(SourceEnd::Cancelled)),
+            Finish::Ended => self.end_of(intake.take_source_end().unwrap_or(SourceEnd::Cancelled), limits),
             Finish::Stopped => FeedEnd::Stopped,
             Finish::Failed(end) => end,
         })
@@ -150,7 +142,8 @@ impl Live<'_> {
         self.shared.begin(intake)
     }
 
-    fn end_of(&self, source: SourceEnd) -> FeedEnd {
+    /// How a feed ends that ends with its source; `limits`: of its restarts.
+    fn end_of(&self, source: SourceEnd, limits: (u32, Duration)) -> FeedEnd {
         match source {
             SourceEnd::EndOfStream => FeedEnd::EndOfStream,
             SourceEnd::LimitReached => FeedEnd::LimitReached,
@@ -159,6 +152,11 @@ impl Live<'_> {
                 let kind = HealthKind::SourceFailed { error: error.to_string() };
                 self.health.report(Some(&self.shared.name), kind);
                 FeedEnd::SourceFailed(error)
+            }
+            SourceEnd::RestartLimit(last) => {
+                let (restarts, window) = limits;
+                let last = Box::new(self.end_of(*last, limits));
+                FeedEnd::RestartLimitExceeded { restarts, window, last }
             }
         }
     }

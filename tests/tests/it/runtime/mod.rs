@@ -6,6 +6,7 @@ mod conduct;
 mod lifecycle;
 mod pause;
 mod recovery;
+mod restart;
 mod sinks;
 mod stress;
 
@@ -16,7 +17,8 @@ use crossbeam_channel::Receiver;
 use nv_core::DropReason;
 use nv_perception::{Output, SourceFactory, SourceSpec};
 use nv_runtime::{
-    BatchConfig, BatchHandle, FeedConfig, FeedEnd, FeedHandle, FeedPipeline, ProcessorFactory, Runtime, RuntimeConfig,
+    BatchConfig, BatchHandle, FeedConfig, FeedHandle, FeedPipeline, ProcessorFactory, RestartConfig, Runtime,
+    RuntimeConfig,
 };
 use nv_tests::recording_sink;
 
@@ -36,7 +38,7 @@ fn batch(runtime: &Runtime, processor: ProcessorFactory, config: BatchConfig) ->
     runtime.create_batch("detector", processor, config).unwrap()
 }
 
-/// A feed with one batch point and a recording sink; `change` may change its config.
+/// A feed with a recording sink that ends with its source; `change` may change its config.
 fn feed(
     runtime: &Runtime,
     name: &str,
@@ -47,6 +49,7 @@ fn feed(
     let (outputs, sink) = recording_sink();
     let mut config = FeedConfig::new(name, source, SourceSpec::new("test:"), pipeline);
     config.sinks.push(sink);
+    config.restart = RestartConfig::never();
     change(&mut config);
     (runtime.add_feed(config).unwrap(), outputs)
 }
@@ -72,10 +75,7 @@ fn check_frames(feed: &FeedHandle, emitted: u64, dropped: &[(DropReason, u64)]) 
 fn check_end(feed: &FeedHandle, expected: &str) {
     let end = feed.wait();
     assert_eq!(end.as_str(), expected, "{end}");
-    assert_eq!(
-        end.is_ok(),
-        !matches!(*end, FeedEnd::SourceFailed(_) | FeedEnd::StageFailed { .. } | FeedEnd::Internal(_))
-    );
+    assert_eq!(end.is_ok(), matches!(expected, "end_of_stream" | "limit_reached" | "stopped"));
 }
 
 /// The numbers that the number processor read in each output's picture.

@@ -13,7 +13,7 @@ use nv_perception::{
     BatchCapabilities, BatchEntry, BatchProcessor, FrameSource, Object, OutputSink, SinkError, SinkErrorKind,
     SourceError, SourceErrorKind, SourceEvent, SourceItem, StageError, StageErrorKind, StageOutput, StreamInfo,
 };
-use nv_runtime::{BatchConfig, BatchRequest, QueuePolicy, SinkConfig, StageFactory, StepErrorPolicy};
+use nv_runtime::{BatchConfig, BatchRequest, QueuePolicy, RestartConfig, SinkConfig, StageFactory, StepErrorPolicy};
 use nv_tests::{scene_source, stage};
 
 use super::*;
@@ -251,6 +251,7 @@ impl World<'_> {
         let cameras = Cameras { luck: luck.fork(), held: self.held.clone() };
         let spec = SourceSpec::new("stress:");
         let mut config = FeedConfig::new(format!("feed {number}"), Arc::new(cameras), spec, pipeline.build().unwrap());
+        config.restart = RestartConfig::never();
         config.queue_capacity = 1 + luck.below(5) as usize;
         config.queue_policy =
             [None, Some(QueuePolicy::DropOldest), Some(QueuePolicy::DropNewest), Some(QueuePolicy::Block)]
