@@ -6,10 +6,13 @@ use nv_runtime::SinkConfig;
 #[derive(Debug)]
 pub struct RecordingSink(Sender<Output>);
 
-/// A recording sink, and where its outputs come out. It holds up to 4,096 of them.
+/// A recording sink, and where its outputs come out. It holds up to 4,096 of them, and so does its queue: a live feed passes
+/// it by on no machine, however busy.
 pub fn recording_sink() -> (Receiver<Output>, SinkConfig) {
-    let (sender, outputs) = bounded(4096);
-    (outputs, SinkConfig::new("recording", Box::new(RecordingSink(sender))))
+    const MOST: usize = 4096;
+    let (sender, outputs) = bounded(MOST);
+    let sink = SinkConfig::new("recording", Box::new(RecordingSink(sender)));
+    (outputs, SinkConfig { queue_capacity: MOST, ..sink })
 }
 
 impl OutputSink for RecordingSink {
