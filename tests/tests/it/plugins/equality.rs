@@ -147,7 +147,7 @@ fn a_refused_config_is_the_same_error() {
     check(
         "census",
         &json!({"fail": "all"}),
-        "Config: config of \"census\": invalid type: string \"all\", expected a sequence [] []",
+        "Config: config of \"census\": `fail`: invalid type: string \"all\", expected a sequence [] []",
     );
     check("fail", &json!({"message": "no file", "at_once": true}), "Resource: no file [] []");
 }
