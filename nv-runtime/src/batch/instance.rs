@@ -160,10 +160,8 @@ impl Instance {
         failed: &mut [Option<Arc<StageError>>],
     ) -> Result<(), Failure> {
         let Some(p) = processor else { return Err(Failure::Broke) };
-        for entry in &mut *entries {
-            // What an earlier call that failed has left in it.
-            drop(entry.take_result());
-        }
+        // What an earlier call that failed has left in them.
+        entries.iter_mut().filter(|e| e.is_finished()).for_each(|e| drop(e.take_result()));
         match guard("process", || p.process(entries)) {
             Ok(()) => {
                 failed.fill(None);

@@ -437,14 +437,14 @@ impl Point {
         self.changed(change, waiting);
     }
 
-    /// Takes in a rebuild that failed.
+    /// Takes in a rebuild that failed. While the point is down, what waits fails with it: a probe, which nobody can compute.
     pub(super) fn rebuild_failed(&self, trouble: String) {
         let now = self.clock.now();
         let mut state = self.state.lock();
         state.trouble = trouble;
         // While another instance works, the point does.
         let change = if state.able == 0 { state.breaker.rebuild_failed(now) } else { BreakerChange::None };
-        let waiting = (change == BreakerChange::Down).then(|| state.take_waiting());
+        let waiting = (state.able == 0 && state.breaker.is_down()).then(|| state.take_waiting());
         drop(state);
         self.changed(change, waiting);
     }
@@ -566,5 +566,48 @@ impl State {
             LaneKind::File | LaneKind::Direct => None,
         };
         Waiting { jobs, claims: claims.into_iter().filter_map(|(key, n)| Some((intake(key)?, n))).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+    use nv_core::{FrameHeader, FramePool, PixelFormat, Size};
+
+    use super::*;
+
+    #[test]
+    fn nothing_waits_for_a_processor_that_can_not_be_built_anew() {
+        let clock = Arc::new(SystemClock::new());
+        let health = HealthHub::new(clock.clone(), 8);
+        let point = Point::new("detector".into(), BatchConfig::default(), clock, health);
+        let lane = point.attach(None, LaneKind::Direct, Arc::default());
+        let (completions, results) = bounded(8);
+        let picture = || {
+            let header = FrameHeader::new(Size::new(2, 2), PixelFormat::Gray8);
+            FramePool::new(0).take(header).unwrap().freeze()
+        };
+        let submit = || {
+            let entry = BatchEntry::new("direct".into(), 0, picture(), None, empty_perception());
+            point.submit(lane, entry, Reply { completions: completions.clone(), step: 0 }, None)
+        };
+        let failed = || results.try_iter().filter(|c| matches!(c.result, Err(BatchError::Unavailable { .. }))).count();
+        submit().unwrap();
+        for _ in 0..4 {
+            point.rebuild_failed("no device".into());
+        }
+        assert_eq!(failed(), 0, "it may come back");
+        point.rebuild_failed("no device".into());
+        assert_eq!(failed(), 1, "it is down");
+        assert_eq!(submit(), Err(Refusal::Down));
+        // The probe that is let in some time later ends with the next rebuild that fails.
+        let probe = Job {
+            entry: BatchEntry::new("direct".into(), 0, picture(), None, empty_perception()),
+            reply: Reply { completions: completions.clone(), step: 0 },
+        };
+        assert!(point.state().former.submit(MonoTime::ZERO, lane, MonoTime::ZERO, probe).is_ok());
+        point.rebuild_failed("no device".into());
+        assert_eq!(failed(), 1, "so does its probe");
+        assert_eq!(point.metrics().pending, 0);
     }
 }
