@@ -97,6 +97,13 @@ impl Phase {
             command.envs(workspace.test_assets().map(|folder| ("NV_ASSETS", folder)));
             command
         };
+        // Many tests panic on purpose. Backtraces of that would cost seconds each on a busy machine, and say nothing: a test
+        // that fails names its line without one.
+        let nextest = |args: &[&str]| {
+            let mut command = cargo(&["nextest", "run", "--workspace"]);
+            command.args(args).env("RUST_BACKTRACE", "0");
+            command
+        };
         match self {
             Phase::Setup => tools::ensure_test_tools(),
             Phase::Format => process::run(&mut cargo(&["fmt", "--all", "--check"])),
@@ -117,11 +124,11 @@ impl Phase {
                 plugins::build(workspace, plugins::Profile::Dev, &targets).map(drop)
             }
             Phase::Tests => {
-                process::run(&mut cargo(&["nextest", "run", "--workspace"]))?;
+                process::run(&mut nextest(&[]))?;
                 if deep {
-                    let mut cases = cargo(&["nextest", "run", "--workspace"]);
+                    let mut cases = nextest(&[]);
                     process::run(cases.env("PROPTEST_CASES", DEEP_CASES).env("NV_TEST_DEEP", "1"))?;
-                    process::run(&mut cargo(&["nextest", "run", "--workspace", "--stress-count", DEEP_REPEATS]))?;
+                    process::run(&mut nextest(&["--stress-count", DEEP_REPEATS]))?;
                 }
                 Ok(())
             }

@@ -10,6 +10,7 @@ mod plan;
 mod raw;
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize as _;
 use toml::de::DeTable;
@@ -20,6 +21,7 @@ pub(crate) use plan::{BatchPlan, FeedPlan, KindRef, Overrides, Plan, StagePlan, 
 pub(crate) use raw::OutputFormat;
 
 use crate::exit::{Exit, Failure, Result};
+use duration::RawDuration;
 use origin::Origin;
 use raw::{RawBatch, RawConfig, RawFeed, RawStage, Text};
 
@@ -29,6 +31,10 @@ pub(crate) struct Inputs {
     /// Videos, pictures, folders, URLs.
     pub(crate) sources: Vec<String>,
 }
+
+/// How long the detector may take with files that were named on the command line: nobody waits for them as for a camera, and
+/// a slow machine loses no frame.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Plan {
     /// The plan of a config file, with what the command line says over it.
@@ -62,7 +68,9 @@ impl Plan {
     /// The plan for files named on the command line: a detector that all share, a tracker for each.
     pub(crate) fn from_inputs(inputs: &Inputs, overrides: &Overrides) -> Result<Self> {
         let mut raw = RawConfig::default();
-        raw.batch.insert(bare("detector"), RawBatch::new(bare("models/detect")));
+        let detector =
+            RawBatch { response_timeout: Some(RawDuration(PATIENCE)), ..RawBatch::new(bare("models/detect")) };
+        raw.batch.insert(bare("detector"), detector);
         let mut tracked = false;
         for source in &inputs.sources {
             let mut feed = RawFeed::new(bare(source));

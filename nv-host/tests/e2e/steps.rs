@@ -57,7 +57,9 @@ fn a_stage_that_can_not_be_built() {
 #[test]
 fn a_batch_that_fails() {
     let ran = run("batch", "census", "{ fail_batch = true }", "").exits(1);
-    assert!(ran.stderr.contains("processing_failed 24"), "{}", ran.stderr);
+    // After five batches in a row the point is down, and frames fail at once.
+    assert!(ran.stderr.contains("processing_failed"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains(" emitted") && ran.stderr.contains("0 frames"), "{}", ran.stderr);
 }
 
 #[test]

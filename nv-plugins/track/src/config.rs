@@ -161,9 +161,9 @@ mod tests {
         check(json!({"new_track": 0.3}), Err("new_track is 0.3, below high (0.5): it must be high to 1"));
         check(json!({"buffer": "11m"}), Err("buffer is 11m: it must be 0s to 10m"));
         check(json!({"low_limit": "1h"}), Err("low_limit is 1h: it must be 0s to 10m"));
-        let error = format!(r#"config of "bytetrack": invalid type: integer `1`, {DURATION}"#);
+        let error = format!(r#"config of "bytetrack": `buffer`: invalid type: integer `1`, {DURATION}"#);
         check(json!({"buffer": 1}), Err(&error));
-        let error = format!(r#"config of "bytetrack": invalid value: string "30", {DURATION}"#);
+        let error = format!(r#"config of "bytetrack": `buffer`: invalid value: string "30", {DURATION}"#);
         check(json!({"buffer": "30"}), Err(&error));
     }
 

@@ -49,7 +49,9 @@ fn run(registry: &Registry, assets: &Path, feeds: usize, frames: u64) -> Vec<(Ve
     let runtime = Runtime::new(RuntimeConfig::default());
     let detector = {
         let context = context.clone();
-        runtime.create_batch("detector", Arc::new(move || create(&config, &context)), BatchConfig::default()).unwrap()
+        // On a busy machine a frame may take long; what is shown here is that none is lost.
+        let patient = BatchConfig { response_timeout: Duration::from_secs(300), ..BatchConfig::default() };
+        runtime.create_batch("detector", Arc::new(move || create(&config, &context)), patient).unwrap()
     };
     let feeds: Vec<_> = (0..feeds)
         .map(|i| {

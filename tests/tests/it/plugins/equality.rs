@@ -92,15 +92,17 @@ proptest! {
             for _ in 0..2 {
                 let mut batch: Vec<_> = entries
                     .iter()
-                    .map(|(feed, session, frame, perception, region)| {
+                    .enumerate()
+                    .map(|(slot, (feed, session, frame, perception, region))| {
                         let (frame, perception) = (frame.get(&frames).clone(), perception.get(&perceptions).clone());
-                        BatchEntry::new(feed.clone(), *session, frame, region.clone(), perception)
+                        BatchEntry::new(feed.clone(), *session, frame, region.clone(), perception).at_slot(slot)
                     })
                     .collect();
                 told.push(match processor.process(&mut batch) {
                     Ok(()) => "ok".into(),
                     Err(error) => super::told(&error),
                 });
+                batch.sort_by_key(BatchEntry::slot);
                 told.extend(batch.iter_mut().map(|e| format!("{} {}", e.is_finished(), say(e.take_result()))));
             }
             processor.stop();
