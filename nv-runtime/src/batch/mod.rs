@@ -1,5 +1,6 @@
 //! The batch point: gathers entries of all feeds into batches and has them computed.
 
+mod account;
 mod bisect;
 mod breaker;
 mod config;

@@ -1,12 +1,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use nv_core::{Clock as _, DropReason, HealthKind, MonoTime, Name, SystemClock};
 use nv_perception::{BatchCapabilities, BatchEntry};
 
+use super::account::Account;
 use super::breaker::{Breaker, BreakerChange};
 use super::former::{Decision, Former, FormerConfig, LaneSpec, Taken};
-use super::metrics::{BatchMetrics, Times};
+use super::metrics::BatchMetrics;
 use super::route::{BatchReport, Job, LaneKind, Reply, Verdict, Waiting, empty_perception};
 use super::standing::StandingChange;
 use super::{BatchConfig, BatchError, EntryKey, LaneKey, Refusal};
@@ -45,16 +45,8 @@ pub(super) struct State {
     breaker: Breaker,
     /// By instance.
     calls: Vec<Call>,
-    /// Moving average of a batch's computation in milliseconds, by size; index 0 is size 1.
-    time_by_size: Vec<Option<f64>>,
+    pub(super) account: Account,
     capabilities: Option<BatchCapabilities>,
-    pub(super) counts: BatchMetrics,
-    pub(super) wait: Times,
-    pub(super) process: Times,
-    pub(super) busy: Duration,
-    /// When the instances were ready.
-    since: MonoTime,
-    next_batch: u64,
 }
 
 /// An instance's current call of its processor.
@@ -99,7 +91,6 @@ impl Point {
             max_age: config.max_age,
             max_pending: config.max_pending,
         });
-        let counts = BatchMetrics { sizes: vec![0; config.max_batch_size], ..BatchMetrics::default() };
         let state = State {
             former,
             lanes: Vec::new(),
@@ -111,14 +102,8 @@ impl Point {
             trouble: String::new(),
             breaker: Breaker::default(),
             calls: vec![Call::default(); config.instances],
-            time_by_size: vec![None; config.max_batch_size],
+            account: Account::new(config.max_batch_size, config.instances, clock.now()),
             capabilities: None,
-            counts,
-            wait: Times::new(),
-            process: Times::new(),
-            busy: Duration::ZERO,
-            since: clock.now(),
-            next_batch: 0,
         };
         Self {
             name,
@@ -198,7 +183,7 @@ impl Point {
         let received = entry.frame().received();
         match state.former.submit(now, key, received, Job { entry, reply }) {
             Ok(entry) => {
-                state.counts.submitted += 1;
+                state.account.counts.submitted += 1;
                 self.wake_one(state);
                 Ok(entry)
             }
@@ -206,7 +191,7 @@ impl Point {
                 // A feed waits until there is room, and loses nothing.
                 let direct =
                     matches!(state.lanes.get(key.index()), Some(Some(l)) if matches!(l.kind, LaneKind::Direct));
-                state.counts.rejected += u64::from(direct);
+                state.account.counts.rejected += u64::from(direct);
                 Err(refusal)
             }
         }
@@ -248,7 +233,7 @@ impl Point {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let job = state.former.abandon(key);
-        state.counts.timed_out += u64::from(timed_out);
+        state.account.counts.timed_out += u64::from(timed_out);
         let limit = self.config.response_timeout;
         let mut wedged = Vec::new();
         for (instance, call) in state.calls.iter_mut().enumerate().filter(|_| timed_out) {
@@ -272,16 +257,11 @@ impl Point {
     pub(crate) fn metrics(&self) -> BatchMetrics {
         let now = self.clock.now();
         let state = self.state.lock();
-        let span = now.since(state.since).as_secs_f64() * self.config.instances as f64;
         BatchMetrics {
             pending: state.former.pending(),
             in_dispatch: state.former.in_dispatch(),
-            busy: if span > 0.0 { (state.busy.as_secs_f64() / span).min(1.0) } else { 0.0 },
-            wait: state.wait.quantiles(),
-            process: state.process.quantiles(),
-            time_by_size_ms: state.time_by_size.clone(),
             down: state.breaker.is_down(),
-            ..state.counts.clone()
+            ..state.account.metrics(now)
         }
     }
 
@@ -295,7 +275,7 @@ impl Point {
             state.former.limit_batch(most);
         }
         state.capabilities = Some(capabilities);
-        state.since = self.clock.now();
+        state.account.restart(self.clock.now());
     }
 
     // --- The owner's side.
@@ -402,19 +382,10 @@ impl Point {
                 changes.extend(judged.filter(|(_, change)| *change != StandingChange::None));
             }
             valid.push(state.former.release(key));
-            state.counts.processed += u64::from(verdict == Verdict::Computed);
-            state.counts.failed += u64::from(verdict != Verdict::Computed);
+            state.account.counts.processed += u64::from(verdict == Verdict::Computed);
+            state.account.counts.failed += u64::from(verdict != Verdict::Computed);
         }
-        let took = report.took;
-        state.counts.consecutive_errors = if report.error.is_some() { state.counts.consecutive_errors + 1 } else { 0 };
-        state.process.record(took);
-        state.busy += took;
-        if !report.retried
-            && let Some(time) = size.checked_sub(1).and_then(|i| state.time_by_size.get_mut(i))
-        {
-            let latest = took.as_secs_f64() * 1e3;
-            *time = Some(time.map_or(latest, |mean| mean + (latest - mean) * TIME_SMOOTHING));
-        }
+        state.account.computed(size, report);
         let call = std::mem::take(&mut state.calls[report.instance]);
         let feeds: Vec<_> =
             changes.iter().filter_map(|(lane, change)| Some((state.feed_of(*lane)?, *change))).collect();
@@ -425,7 +396,7 @@ impl Point {
         });
         drop(guard);
         if call.wedged {
-            tracing::info!(batch = %self.name, instance = report.instance, ?took, "an instance that was wedged goes on");
+            tracing::info!(batch = %self.name, instance = report.instance, took = ?report.took, "an instance that was wedged goes on");
         }
         for (feed, change) in feeds {
             let batch = self.name.clone();
@@ -453,7 +424,7 @@ impl Point {
     pub(super) fn rebuilt(&self) {
         let mut state = self.state.lock();
         state.able += 1;
-        state.counts.rebuilds += 1;
+        state.account.counts.rebuilds += 1;
         state.breaker.rebuilt();
     }
 
@@ -486,7 +457,7 @@ impl Point {
     /// Takes a batch, binding claims; returns what was too old.
     fn take(&self, state: &mut State, now: MonoTime, batch: &mut Batch) -> Vec<(EntryKey, Job)> {
         let mut expired = Vec::new();
-        let (former, lanes, counts) = (&mut state.former, &state.lanes, &mut state.counts);
+        let (former, lanes, counts) = (&mut state.former, &state.lanes, &mut state.account.counts);
         let bind = |key: LaneKey, entry: EntryKey| {
             let LaneKind::Live(route) = &lanes.get(key.index())?.as_ref()?.kind else { return None };
             let queued = route.intake.bind(now, entry, &mut counts.superseded)?;
@@ -497,15 +468,9 @@ impl Point {
             Some((Job { entry, reply: route.reply.clone() }, received))
         };
         former.take(now, &mut batch.taken, bind, |key, job| expired.push((key, job)));
-        state.counts.expired += expired.len() as u64;
-        if let Some(size) = batch.taken.len().checked_sub(1) {
-            batch.number = state.next_batch;
-            state.next_batch += 1;
-            state.counts.batches += 1;
-            state.counts.sizes[size] += 1;
-            for taken in &batch.taken {
-                state.wait.record(taken.wait);
-            }
+        state.account.counts.expired += expired.len() as u64;
+        if !batch.taken.is_empty() {
+            batch.number = state.account.dispatched(batch.taken.iter().map(|t| t.wait));
         }
         expired
     }
@@ -543,9 +508,6 @@ impl Point {
         state
     }
 }
-
-/// Weight of the newest time in the moving average of times by size.
-const TIME_SMOOTHING: f64 = 0.2;
 
 impl State {
     /// Whether the breaker lets an entry in.
