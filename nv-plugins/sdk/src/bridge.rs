@@ -85,11 +85,16 @@ impl Subscriber for Bridge {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.known_callsite(metadata).is_some_and(|number| (self.host.log_enabled())(number))
+        // One that another thread is just registering is not known yet; whether it is listened to is asked again when it
+        // is, before anything of it is sent.
+        self.known_callsite(metadata).is_none_or(|number| (self.host.log_enabled())(number))
     }
 
     fn event(&self, event: &Event<'_>) {
         let callsite = self.callsite(event.metadata());
+        if !(self.host.log_enabled())(callsite) {
+            return;
+        }
         let parent = parent(event.is_contextual(), event.parent());
         let mut fields = Fields::default();
         event.record(&mut fields);
@@ -102,7 +107,10 @@ impl Subscriber for Bridge {
         let parent = parent(attributes.is_contextual(), attributes.parent());
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        let number = fields.lend(|fields| (self.host.span_new())(callsite, parent, fields));
+        let number = match (self.host.log_enabled())(callsite) {
+            true => fields.lend(|fields| (self.host.span_new())(callsite, parent, fields)),
+            false => 0,
+        };
         if number == 0 {
             return Id::from_u64(NO_SPAN);
         }
