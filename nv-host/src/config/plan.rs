@@ -241,7 +241,6 @@ impl Check<'_> {
             max_age: raw.max_age.map_or(d.max_age, |t| t.0),
             startup_timeout: raw.startup_timeout.map_or(d.startup_timeout, |t| t.0),
             max_in_flight_per_feed: raw.max_in_flight_per_feed.unwrap_or(d.max_in_flight_per_feed),
-            max_regions_per_frame: raw.max_regions_per_frame.unwrap_or(d.max_regions_per_frame),
             max_pending: raw.max_pending.unwrap_or(d.max_pending),
         };
         if let Err(error) = settings.validate() {

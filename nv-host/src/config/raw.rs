@@ -91,7 +91,6 @@ pub(crate) struct RawBatch {
     pub(crate) max_age: Option<RawDuration>,
     pub(crate) startup_timeout: Option<RawDuration>,
     pub(crate) max_in_flight_per_feed: Option<usize>,
-    pub(crate) max_regions_per_frame: Option<usize>,
     pub(crate) max_pending: Option<usize>,
     #[serde(default)]
     pub(crate) config: Map<String, Value>,
@@ -109,7 +108,6 @@ impl RawBatch {
             max_age: None,
             startup_timeout: None,
             max_in_flight_per_feed: None,
-            max_regions_per_frame: None,
             max_pending: None,
             config: Map::new(),
         }

@@ -21,8 +21,6 @@ pub struct BatchConfig {
     /// Frames that a live feed may have at the point at a time. Default 2. A file feed gets enough to fill the batches:
     /// `ceil(2 · max_batch_size · instances / file feeds)`.
     pub max_in_flight_per_feed: usize,
-    /// Regions of one frame that are looked at. Default 64.
-    pub max_regions_per_frame: usize,
     /// Entries that wait at the point, over all feeds. Default 4,096. Beyond it each feed has one at a time, and its frames
     /// wait in its own queue.
     pub max_pending: usize,
@@ -38,7 +36,6 @@ impl Default for BatchConfig {
             max_age: Duration::from_secs(1),
             startup_timeout: Duration::from_secs(30),
             max_in_flight_per_feed: 2,
-            max_regions_per_frame: 64,
             max_pending: 4096,
         }
     }
@@ -66,7 +63,6 @@ impl BatchConfig {
             ("max_batch_size", self.max_batch_size, 1024),
             ("instances", self.instances, 256),
             ("max_in_flight_per_feed", self.max_in_flight_per_feed, 1024),
-            ("max_regions_per_frame", self.max_regions_per_frame, 4096),
             ("max_pending", self.max_pending, 1 << 20),
         ];
         for (field, value, limit) in counts {

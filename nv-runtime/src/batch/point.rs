@@ -57,6 +57,7 @@ struct Call {
     wedged: bool,
 }
 
+/// Where a point is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PointPhase {
     /// Takes entries.
