@@ -87,6 +87,7 @@ mod batch;
 mod feed;
 mod guard;
 mod health;
+mod mailbox;
 mod permits;
 mod runtime;
 mod sync;

@@ -388,8 +388,8 @@ impl Executor {
         select.recv(self.shared.stop.wakeups());
         select.recv(&self.completions);
         let wakeups = select.recv(self.intake.wakeups());
-        if let Some(queue) = self.outlet.waits_for() {
-            select.send(queue);
+        if let Some(room) = self.outlet.room() {
+            select.recv(room);
         }
         let deadline = self.next_deadline();
         let ready = match deadline {

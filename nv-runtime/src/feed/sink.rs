@@ -1,18 +1,18 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nv_core::{HealthKind, Name};
 use nv_perception::{Output, OutputSink, SinkError, SinkErrorKind};
 
 use super::{SinkConfig, SinkStats};
 use crate::guard::{Foreign, panic_error};
 use crate::health::HealthHub;
+use crate::mailbox::{OnRoom, Receiver, Refused, Sender, mailbox};
 use crate::sync::Arc;
 use crate::thread::Worker;
 
 /// A sink's bounded queue, which its own thread empties. The thread ends once the queue is closed by being dropped.
 pub(crate) struct SinkQueue {
-    pub(crate) queue: Sender<Arc<Output>>,
+    queue: Sender<Arc<Output>>,
     pub(crate) wants_frames: bool,
     /// Whether outputs are passing it by at the moment.
     pub(crate) passed_by: bool,
@@ -40,13 +40,18 @@ impl SinkCounts {
 }
 
 impl SinkQueue {
-    /// Starts the sink's thread.
+    /// Starts the sink's thread. `on_room` is called on it when there is room again after an output was given back.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(crate) fn start(config: SinkConfig, feed: &Name, health: &HealthHub) -> std::io::Result<(Self, Worker)> {
+    pub(crate) fn start(
+        config: SinkConfig,
+        feed: &Name,
+        health: &HealthHub,
+        on_room: OnRoom,
+    ) -> std::io::Result<(Self, Worker)> {
         let SinkConfig { name, sink, queue_capacity } = config;
-        let (queue, outputs) = bounded(queue_capacity);
+        let (queue, outputs) = mailbox(queue_capacity, on_room);
         let thread_name = format!("nv-sink {feed} {name}");
         let counts = Arc::new(SinkCounts {
             name,
@@ -78,11 +83,11 @@ impl SinkQueue {
 
     /// Offers an output without waiting. A full queue gives it back.
     pub(crate) fn offer(&self, output: Arc<Output>) -> Result<(), Arc<Output>> {
-        match self.queue.try_send(output) {
+        match self.queue.offer(output) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(output)) => Err(output),
+            Err(Refused::Full(output)) => Err(output),
             // The thread has died of a bug of its own; nobody will ever take it.
-            Err(TrySendError::Disconnected(_)) => {
+            Err(Refused::Closed(_)) => {
                 self.pass_by();
                 Ok(())
             }
@@ -106,7 +111,7 @@ struct SinkThread {
 
 impl SinkThread {
     fn run(mut self, outputs: &Receiver<Arc<Output>>) {
-        for output in outputs {
+        while let Some(output) = outputs.take() {
             if !self.dead {
                 let result = guarded("emit", || self.sink.emit(&output));
                 if let Err(error) = result {

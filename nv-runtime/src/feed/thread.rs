@@ -1,7 +1,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crossbeam_channel::select;
+use crossbeam_channel::{Receiver, bounded, select};
 use nv_core::{Clock as _, DropReason, HealthKind, MonoTime};
 use nv_perception::StreamInfo;
 
@@ -68,7 +68,7 @@ impl Live<'_> {
         let FeedConfig { source, spec, pipeline, sinks, restart, .. } = config;
         let shared = self.shared;
         // Sinks are opened and closed whatever becomes of the source: they may have something to say about nothing.
-        let sinks = self.start_sinks(sinks)?;
+        let (sinks, room) = self.start_sinks(sinks)?;
         let (health, limits) = (self.health.clone(), (restart.max_restarts, restart.window));
         let mut connector = Connector::new(source, spec, shared.clone(), health, permits, restart.clone());
         let (source, info) = match connector.open() {
@@ -81,6 +81,7 @@ impl Live<'_> {
             shared.name.clone(),
             self.health.clone(),
             sinks,
+            room,
             !live,
             config.report_threshold,
             config.provenance,
@@ -118,15 +119,23 @@ impl Live<'_> {
         })
     }
 
-    fn start_sinks(&mut self, sinks: Vec<SinkConfig>) -> Result<Vec<SinkQueue>, FeedEnd> {
+    /// Starts the sinks; with them, tokens for the one who waits for room in one of them.
+    fn start_sinks(&mut self, sinks: Vec<SinkConfig>) -> Result<(Vec<SinkQueue>, Receiver<()>), FeedEnd> {
+        let (token, room) = bounded(1);
         let mut queues = Vec::with_capacity(sinks.len());
         for sink in sinks {
-            let (queue, thread) = SinkQueue::start(sink, &self.shared.name, self.health).map_err(no_thread)?;
+            let token = token.clone();
+            // A full channel holds a token already.
+            let on_room = Box::new(move || {
+                let _ = token.try_send(());
+            });
+            let started = SinkQueue::start(sink, &self.shared.name, self.health, on_room);
+            let (queue, thread) = started.map_err(no_thread)?;
             self.threads.sinks.push(thread);
             queues.push(queue);
         }
         self.shared.progress.lock().sinks = queues.iter().map(|q| q.counts().clone()).collect();
-        Ok(queues)
+        Ok((queues, room))
     }
 
     fn intake(
