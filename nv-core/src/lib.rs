@@ -34,7 +34,7 @@ pub use frame_memory::{
     PlaneView,
 };
 pub use geometry::{BBox, Point, Size};
-pub use health::{HealthEvent, HealthKind, Severity};
+pub use health::{HealthEvent, HealthKind, HealthTopic, Severity};
 pub use name::Name;
 pub use tensor::{Tensor, TensorError};
-pub use time::{Captured, CapturedBy, Clock, ManualClock, MonoTime, Pts, SystemClock, WallTime};
+pub use time::{Captured, CapturedBy, Clock, ManualClock, MonoTime, Pts, SystemClock, WallTime, serialize_as_ms};

@@ -37,6 +37,22 @@ impl MonoTime {
     }
 }
 
+impl Serialize for MonoTime {
+    /// As milliseconds since the origin.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.as_millis_f64())
+    }
+}
+
+/// How durations leave in JSON: as milliseconds with their fraction, under a key that says so. For
+/// `#[serde(serialize_with)]`.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize_as_ms<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64() * 1e3)
+}
+
 impl Add<Duration> for MonoTime {
     type Output = Self;
 

@@ -98,6 +98,7 @@ fn feed_config(feed: &FeedPlan, config: FeedConfig, sinks: Vec<SinkConfig>) -> F
         report_threshold: feed.report_threshold,
         provenance: feed.provenance,
         frame_limit: feed.frame_limit,
+        restart: feed.restart.clone(),
         ..config
     }
 }

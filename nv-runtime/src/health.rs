@@ -26,7 +26,7 @@ impl HealthHub {
 
     /// Reports an event to the log and to every subscriber.
     pub(crate) fn report(&self, feed: Option<&Name>, kind: HealthKind) {
-        let event = HealthEvent { at: self.clock.now(), feed: feed.cloned(), kind };
+        let event = HealthEvent::new(self.clock.now(), feed.cloned(), kind);
         match event.kind.severity() {
             Severity::Info => tracing::info!("{event}"),
             Severity::Warning => tracing::warn!("{event}"),

@@ -8,6 +8,7 @@ mod origin;
 mod output;
 mod plan;
 mod raw;
+mod restart;
 
 use std::path::Path;
 use std::time::Duration;

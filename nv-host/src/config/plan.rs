@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nv_infer::Device;
 use nv_perception::SourceSpec;
-use nv_runtime::{BatchConfig, QueuePolicy, StepErrorPolicy};
+use nv_runtime::{BatchConfig, QueuePolicy, RestartConfig, StepErrorPolicy};
 use serde_json::{Value, json};
 
 use super::naming;
@@ -14,6 +14,7 @@ use super::output::{OutputPlan, check_places};
 use super::raw::{
     OutputFormat, RawBatch, RawConfig, RawFeed, RawIsolation, RawOption, RawQueuePolicy, RawStepError, Text,
 };
+use super::restart::RawRestart;
 use super::suggestion;
 use crate::exit::{Exit, Failure, Result};
 
@@ -83,6 +84,7 @@ pub(crate) struct FeedPlan {
     pub(crate) max_in_pipeline: Option<usize>,
     pub(crate) provenance: bool,
     pub(crate) frame_limit: Option<u64>,
+    pub(crate) restart: RestartConfig,
     pub(crate) at: Option<String>,
 }
 
@@ -332,6 +334,7 @@ impl Check<'_> {
             }
             limit.into_inner()
         });
+        let restart = self.restart(&name, raw.restart);
         let spec = SourceSpec {
             url: raw.source.into_inner(),
             live: raw.live.unwrap_or(false),
@@ -357,8 +360,18 @@ impl Check<'_> {
             max_in_pipeline,
             provenance: raw.provenance.unwrap_or(true),
             frame_limit,
+            restart,
             at,
         }
+    }
+
+    fn restart(&mut self, feed: &str, raw: Option<toml::Spanned<RawRestart>>) -> RestartConfig {
+        let Some(raw) = raw else { return RestartConfig::default() };
+        let settings = raw.get_ref().settings();
+        if let Err(error) = settings.validate() {
+            self.error(&raw.span(), format!("feed {feed:?}: {error}"));
+        }
+        settings
     }
 
     /// The feeds that an output names; all where it names none.
@@ -487,6 +500,7 @@ fn with_defaults(feed: RawFeed, defaults: &super::raw::RawDefaults) -> RawFeed {
         max_in_pipeline: feed.max_in_pipeline.or_else(|| d.max_in_pipeline.clone()),
         provenance: feed.provenance.or(d.provenance),
         limit: feed.limit.or_else(|| d.limit.clone()),
+        restart: RawRestart::of_feed(feed.restart, d.restart.as_ref()),
         ..feed
     }
 }

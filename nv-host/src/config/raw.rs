@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 
 use super::duration::RawDuration;
+use super::restart::RawRestart;
 
 /// A text and its place in the file.
 pub(crate) type Text = Spanned<String>;
@@ -35,6 +36,7 @@ pub(crate) struct RawDefaults {
     pub(crate) max_in_pipeline: Option<Spanned<usize>>,
     pub(crate) provenance: Option<bool>,
     pub(crate) limit: Option<Spanned<u64>>,
+    pub(crate) restart: Option<Spanned<RawRestart>>,
 }
 
 /// One feed; what it leaves out comes from the defaults.
@@ -55,6 +57,7 @@ pub(crate) struct RawFeed {
     pub(crate) max_in_pipeline: Option<Spanned<usize>>,
     pub(crate) provenance: Option<bool>,
     pub(crate) limit: Option<Spanned<u64>>,
+    pub(crate) restart: Option<Spanned<RawRestart>>,
 }
 
 impl RawFeed {
@@ -74,6 +77,7 @@ impl RawFeed {
             max_in_pipeline: None,
             provenance: None,
             limit: None,
+            restart: None,
         }
     }
 }

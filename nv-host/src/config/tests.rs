@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use expect_test::{Expect, expect};
-use nv_runtime::{QueuePolicy, StepErrorPolicy};
+use nv_runtime::{QueuePolicy, RestartConfig, RestartTrigger, StepErrorPolicy};
 
 use super::*;
 
@@ -171,7 +171,7 @@ fn unknown_keys_are_errors_with_a_suggestion() {
     check_error(
         "[defaults]\nwhatever = 1\n",
         expect![[
-            r#"site.toml:2:1: unknown key `whatever` in [defaults]; the keys here are `steps`, `live`, `report_threshold`, `on_step_error`, `queue_capacity`, `queue_policy`, `freshness`, `max_in_pipeline`, `provenance`, `limit`"#
+            r#"site.toml:2:1: unknown key `whatever` in [defaults]; the keys here are `steps`, `live`, `report_threshold`, `on_step_error`, `queue_capacity`, `queue_policy`, `freshness`, `max_in_pipeline`, `provenance`, `limit`, `restart`"#
         ]],
     );
 }
@@ -292,6 +292,55 @@ fn numbers_must_be_in_range() {
 }
 
 #[test]
+fn restarts_are_merged_key_by_key() {
+    let text = format!(
+        "[defaults]\nrestart = {{ trigger = 'source', window = '1m', max_restarts = 3 }}\n{REST}
+         restart = {{ window = '2m', backoff = '40s', stall_timeout = '4s' }}\n[[feed]]\nsource = 'b.mp4'\nsteps = []\n"
+    );
+    let plan = plan(&text).unwrap();
+    let expected = RestartConfig {
+        on: RestartTrigger::Source,
+        max_restarts: 3,
+        window: Duration::from_secs(60),
+        ..RestartConfig::default()
+    };
+    assert_eq!(plan.feeds[1].restart, expected);
+    let (window, backoff, stall_timeout) = (Duration::from_secs(120), Duration::from_secs(40), Duration::from_secs(4));
+    assert_eq!(
+        plan.feeds[0].restart,
+        RestartConfig { window, backoff, max_backoff: backoff, stall_timeout, ..expected }
+    );
+}
+
+#[test]
+fn restarts_must_make_sense() {
+    check_error(
+        &format!("{REST}restart = {{ backoff = '2s', max_backoff = '1s' }}\n"),
+        expect![[r#"site.toml:9:11: feed "yard": restart.max_backoff is 1s: it must be at least restart.backoff"#]],
+    );
+    check_error(
+        &format!("{REST}restart = {{ triger = 'any' }}\n"),
+        expect!["site.toml:9:13: unknown key `triger` in [[feed.restart]]; did you mean `trigger`?"],
+    );
+    check_error(
+        &format!("{REST}restart = {{ trigger = 'allways' }}\n"),
+        expect![[
+            r#"site.toml:9:23: `trigger` in [[feed.restart]] is "allways"; it can be `any`, `source`, `stage`, `never`"#
+        ]],
+    );
+    check_error(
+        &format!("{REST}restart = 'never'\n"),
+        expect!["site.toml:9:11: `restart` in [[feed]] must be a table, not a text"],
+    );
+    check_error(
+        &format!("{REST}restart = {{ max_restarts = -1 }}\n"),
+        expect![
+            "site.toml:9:28: `max_restarts` in [[feed.restart]] must be a whole number, 0 or more, not the number -1"
+        ],
+    );
+}
+
+#[test]
 fn plugins_run_in_this_process() {
     check_error(
         &format!("{REST}\n[plugin.acme]\npath = 'a.so'\nisolation = 'process'\n"),
@@ -330,7 +379,8 @@ fn the_manuals_example_is_sound() {
 
 #[test]
 fn the_manual_has_every_key() {
-    for table in ["[defaults]", "[batch.x]", "[stage.x]", "[plugin.x]", "[[feed]]", "[[output]]"] {
+    let tables = ["[defaults]", "[defaults.restart]", "[batch.x]", "[stage.x]", "[plugin.x]", "[[feed]]", "[[output]]"];
+    for table in tables {
         let failure = plan(&format!("{table}\nqqqqqqqqqq = 1\n")).unwrap_err();
         let (_, keys) = failure.messages[0].split_once("the keys here are ").unwrap();
         for key in keys.split(", ") {

@@ -76,7 +76,11 @@ impl RestartConfig {
         matches!(self.on, RestartTrigger::Any | RestartTrigger::Stage)
     }
 
-    pub(crate) fn validate(&self) -> Result<(), FeedConfigError> {
+    /// Checks every field. [`FeedConfig::validate`](super::FeedConfig::validate) does so.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self) -> Result<(), FeedConfigError> {
         let check = |field, value: Duration, least: Duration, reason| {
             if value < least {
                 return Err(FeedConfigError { field, value: format!("{value:?}"), reason });

@@ -260,7 +260,7 @@ impl SourceThread {
         match event {
             SourceEvent::Gap { count } => {
                 self.intake.lost_upstream(*count);
-                self.health.report(Some(self.intake.feed()), HealthKind::FramesLostUpstream { count: *count });
+                self.health.report(Some(self.intake.feed()), HealthKind::FramesLostUpstream { frames: *count });
             }
             SourceEvent::FormatChanged => {
                 self.cuts += 1;

@@ -1,32 +1,16 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{MonoTime, Name};
+use serde::Serialize;
 
-/// Something that an operator of the system would want to know, as the runtime saw it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HealthEvent {
-    /// When it was seen.
-    pub at: MonoTime,
-    /// The feed it concerns; `None` for a batch point or the whole process.
-    pub feed: Option<Name>,
-    /// What happened.
-    pub kind: HealthKind,
-}
+use super::Severity;
+use crate::{DropReason, Name, serialize_as_ms};
 
-/// How bad an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// The normal course of things.
-    Info,
-    /// Some results are lost, the rest goes on.
-    Warning,
-    /// A feed, a sink or a batch point has stopped doing its work.
-    Error,
-}
-
-/// What a [`HealthEvent`] reports.
-#[derive(Clone, Debug, PartialEq)]
+/// What a [`HealthEvent`](super::HealthEvent) reports.
+///
+/// Serialises as a map with the name in `kind`; durations are in milliseconds, in keys that say so.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum HealthKind {
     /// A session with the source began.
@@ -46,6 +30,7 @@ pub enum HealthKind {
         /// Why, credentials removed.
         reason: String,
         /// How long until the next try.
+        #[serde(rename = "retry_in_ms", serialize_with = "serialize_as_ms")]
         retry_in: Duration,
     },
     /// Something of the feed failed, and is made anew.
@@ -57,13 +42,29 @@ pub enum HealthKind {
         /// How many there may be.
         limit: usize,
         /// How long until it.
+        #[serde(rename = "delay_ms", serialize_with = "serialize_as_ms")]
         delay: Duration,
     },
     /// The source lost frames before they reached us.
     FramesLostUpstream {
         /// How many, as far as the source knows.
-        count: u64,
+        frames: u64,
     },
+    /// The feed gave up frames that it had no time for.
+    FramesDropped {
+        /// What for.
+        reason: DropReason,
+        /// How many.
+        frames: u64,
+    },
+    /// A live feed is late: its outputs are of frames that were received more than 2 s before.
+    FeedLagging {
+        /// The age of the frame, when its output left; the highest where several are told of at once.
+        #[serde(rename = "age_ms", serialize_with = "serialize_as_ms")]
+        age: Duration,
+    },
+    /// A feed that was late is so no more.
+    FeedCaughtUp,
     /// A stage returned an error or panicked.
     StageFailed {
         /// The step's name.
@@ -72,6 +73,14 @@ pub enum HealthKind {
         panicked: bool,
         /// The error.
         error: String,
+    },
+    /// A call of a stage has lasted longer than it may: its frame is given up, and its thread left behind.
+    StageHung {
+        /// The step's name.
+        step: Name,
+        /// The limit that passed.
+        #[serde(rename = "limit_ms", serialize_with = "serialize_as_ms")]
+        limit: Duration,
     },
     /// A batch, or a part of it, failed.
     BatchFailed {
@@ -87,6 +96,7 @@ pub enum HealthKind {
         /// The batch point's name.
         batch: Name,
         /// The limit that passed.
+        #[serde(rename = "limit_ms", serialize_with = "serialize_as_ms")]
         limit: Duration,
     },
     /// A batch processor panicked or lost its device, and is built anew.
@@ -105,6 +115,7 @@ pub enum HealthKind {
         /// Which of its instances.
         instance: usize,
         /// The limit that passed.
+        #[serde(rename = "limit_ms", serialize_with = "serialize_as_ms")]
         limit: Duration,
     },
     /// A batch point is down: its processors fail time after time. Entries fail at once, but for a probe now and then.
@@ -143,6 +154,11 @@ pub enum HealthKind {
         /// The sink's name.
         sink: Name,
     },
+    /// A sink that outputs passed by takes them again.
+    SinkCaughtUp {
+        /// The sink's name.
+        sink: Name,
+    },
     /// A thread did not end when it should have, and is left behind.
     ThreadAbandoned {
         /// The thread's name, which says whose it is.
@@ -164,8 +180,15 @@ impl HealthKind {
             Self::SourceOpened { .. }
             | Self::BatchUp { .. }
             | Self::FeedReleased { .. }
+            | Self::FeedCaughtUp
+            | Self::SinkCaughtUp { .. }
+            // Freshness at work: a live feed's newest frames go first.
+            | Self::FramesDropped { reason: DropReason::Superseded, .. }
             | Self::FeedEnded { ok: true, .. } => Severity::Info,
             Self::FramesLostUpstream { .. }
+            | Self::FramesDropped { .. }
+            | Self::FeedLagging { .. }
+            | Self::StageHung { .. }
             | Self::SourceLost { .. }
             | Self::FeedRestarting { .. }
             | Self::StageFailed { .. }
@@ -185,15 +208,6 @@ impl HealthKind {
     }
 }
 
-impl fmt::Display for HealthEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(feed) = &self.feed {
-            write!(f, "feed {feed}: ")?;
-        }
-        self.kind.fmt(f)
-    }
-}
-
 impl fmt::Display for HealthKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -210,9 +224,17 @@ impl fmt::Display for HealthKind {
             Self::FeedRestarting { reason, number, limit, delay } => {
                 write!(f, "restarting in {:.1} s ({number} of {limit}): {reason}", delay.as_secs_f64())
             }
-            Self::FramesLostUpstream { count } => {
-                write!(f, "{count} frames lost before they reached us")
+            Self::FramesLostUpstream { frames } => {
+                write!(f, "{frames} {} lost before they reached us", plural(*frames, "frame"))
             }
+            Self::FramesDropped { reason, frames } => {
+                write!(f, "{frames} {} dropped: {reason}", plural(*frames, "frame"))
+            }
+            Self::FeedLagging { age } => {
+                write!(f, "lagging: outputs leave {:.1} s after their frames came in", age.as_secs_f64())
+            }
+            Self::FeedCaughtUp => f.write_str("no longer lagging"),
+            Self::StageHung { step, limit } => write!(f, "stage {step} has not returned within {limit:?}"),
             Self::StageFailed { step, panicked: false, error } => {
                 write!(f, "stage {step} failed: {error}")
             }
@@ -242,10 +264,15 @@ impl fmt::Display for HealthKind {
             Self::SinkFull { sink } => {
                 write!(f, "sink {sink} is too slow: outputs are passed over")
             }
+            Self::SinkCaughtUp { sink } => write!(f, "sink {sink} takes outputs again"),
             Self::ThreadAbandoned { thread } => {
                 write!(f, "thread {thread:?} did not end in time and is left behind")
             }
             Self::FeedEnded { reason, .. } => write!(f, "ended: {reason}"),
         }
     }
+}
+
+fn plural(count: u64, one: &str) -> String {
+    if count == 1 { one.to_owned() } else { format!("{one}s") }
 }
