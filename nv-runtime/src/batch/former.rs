@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use nv_core::MonoTime;
+use serde::{Deserialize, Serialize};
 
 use super::standing::{Standing, StandingChange};
 
 /// Names a lane. A lane that was detached leaves a key that fits no other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct LaneKey {
     index: u32,
     generation: u32,
@@ -22,7 +23,7 @@ impl LaneKey {
 }
 
 /// Names an entry, from submission until its slot is freed. Afterwards it fits nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct EntryKey {
     index: u32,
     generation: u32,

@@ -537,7 +537,7 @@ impl Executor {
 
 impl Work {
     fn new(queued: Queued, taken: MonoTime) -> Self {
-        let Queued { frame, session, cuts } = queued;
+        let Queued { frame, session, cuts, .. } = queued;
         Self {
             queue: taken.since(frame.received()),
             frame,

@@ -16,10 +16,12 @@ pub enum QueuePolicy {
     Block,
 }
 
-/// A frame that waits for its first step.
+/// A frame that waits for its first step. What decides knows its number and its time alone.
 #[derive(Clone, Debug)]
-pub(crate) struct Queued {
-    pub(crate) frame: Frame,
+pub(crate) struct Queued<T = Frame> {
+    pub(crate) seq: u64,
+    pub(crate) received: MonoTime,
+    pub(crate) frame: T,
     pub(crate) session: u32,
     /// How often the stream was cut before this frame; stages are told when it changes.
     pub(crate) cuts: u32,
@@ -27,24 +29,24 @@ pub(crate) struct Queued {
 
 /// What became of a frame that was pushed.
 #[derive(Debug)]
-pub(crate) enum Pushed {
+pub(crate) enum Pushed<T> {
     /// It waits in the queue.
     Queued,
     /// It waits, and this one had to go.
-    Evicted(Queued),
+    Evicted(Queued<T>),
     /// It could not be taken; the caller waits for room (policy `Block`) or drops it (`DropNewest`).
-    Full(Queued),
+    Full(Queued<T>),
 }
 
 /// A feed's bounded queue of frames, oldest first. Sans-IO: it neither waits nor keeps an account.
 #[derive(Debug)]
-pub(crate) struct FrameQueue {
-    frames: VecDeque<Queued>,
+pub(crate) struct FrameQueue<T> {
+    frames: VecDeque<Queued<T>>,
     capacity: usize,
     policy: QueuePolicy,
 }
 
-impl FrameQueue {
+impl<T> FrameQueue<T> {
     pub(crate) fn new(capacity: usize, policy: QueuePolicy) -> Self {
         Self { frames: VecDeque::with_capacity(capacity), capacity, policy }
     }
@@ -66,7 +68,7 @@ impl FrameQueue {
         self.frames.len() >= self.capacity
     }
 
-    pub(crate) fn push(&mut self, frame: Queued) -> Pushed {
+    pub(crate) fn push(&mut self, frame: Queued<T>) -> Pushed<T> {
         if !self.is_full() {
             self.frames.push_back(frame);
             return Pushed::Queued;
@@ -80,7 +82,7 @@ impl FrameQueue {
     }
 
     /// The oldest frame.
-    pub(crate) fn pop(&mut self) -> Option<Queued> {
+    pub(crate) fn pop(&mut self) -> Option<Queued<T>> {
         self.frames.pop_front()
     }
 
@@ -90,11 +92,11 @@ impl FrameQueue {
         &mut self,
         now: MonoTime,
         freshness: Duration,
-        mut superseded: impl FnMut(Queued),
-    ) -> Option<Queued> {
+        mut superseded: impl FnMut(Queued<T>),
+    ) -> Option<Queued<T>> {
         while self.frames.len() > 1 {
             let oldest = self.frames.front()?;
-            if now.since(oldest.frame.received()) <= freshness {
+            if now.since(oldest.received) <= freshness {
                 break;
             }
             self.frames.pop_front().map(&mut superseded);
@@ -153,7 +155,6 @@ impl Cadence {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use nv_core::{FrameHeader, FramePool, PixelFormat, Size};
     use proptest::prelude::*;
 
     use super::*;
@@ -162,10 +163,8 @@ pub(crate) mod tests {
         MonoTime::from_nanos(ms * 1_000_000)
     }
 
-    pub(crate) fn queued(seq: u64, received: MonoTime) -> Queued {
-        let header = FrameHeader::new(Size::new(2, 2), PixelFormat::Gray8);
-        let frame = FramePool::new(0).take(header).unwrap().freeze().stamped(seq, received);
-        Queued { frame, session: 0, cuts: 0 }
+    fn queued(seq: u64, received: MonoTime) -> Queued<()> {
+        Queued { seq, received, frame: (), session: 0, cuts: 0 }
     }
 
     #[test]
@@ -177,8 +176,8 @@ pub(crate) mod tests {
             }
             let outcome = match queue.push(queued(2, ms(2))) {
                 Pushed::Queued => "queued".to_owned(),
-                Pushed::Evicted(q) => format!("evicted {}", q.frame.seq()),
-                Pushed::Full(q) => format!("full {}", q.frame.seq()),
+                Pushed::Evicted(q) => format!("evicted {}", q.seq),
+                Pushed::Full(q) => format!("full {}", q.seq),
             };
             assert_eq!(outcome, expected, "{policy:?}");
             assert_eq!(queue.len(), 2);
@@ -196,8 +195,8 @@ pub(crate) mod tests {
                 queue.push(queued(seq as u64, ms(*at)));
             }
             let mut superseded = Vec::new();
-            let got = queue.bind(ms(now), Duration::from_millis(40), |q| superseded.push(q.frame.seq()));
-            assert_eq!(got.map(|q| q.frame.seq()), bound, "{received:?} at {now}");
+            let got = queue.bind(ms(now), Duration::from_millis(40), |q| superseded.push(q.seq));
+            assert_eq!(got.map(|q| q.seq), bound, "{received:?} at {now}");
             assert_eq!(superseded, passed_over);
         }
         check(&[], 100, None, &[]);
@@ -251,9 +250,9 @@ pub(crate) mod tests {
             let mut seen = Vec::new();
             while queue.len() > 0 {
                 let mut passed = Vec::new();
-                let got = queue.bind(ms(200), Duration::from_millis(freshness), |q| passed.push(q.frame.seq()));
+                let got = queue.bind(ms(200), Duration::from_millis(freshness), |q| passed.push(q.seq));
                 seen.extend(passed);
-                seen.push(got.unwrap().frame.seq());
+                seen.push(got.unwrap().seq);
             }
             prop_assert_eq!(seen, (0..sorted.len() as u64).collect::<Vec<_>>());
         }

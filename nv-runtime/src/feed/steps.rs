@@ -226,12 +226,14 @@ pub(crate) fn breaks_stage(error: &StageError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::QueuePolicy;
+    use super::super::intake::IntakeConfig;
     use super::*;
 
     #[test]
     fn waiting_for_results_waits_where_there_is_no_batch_point() {
         let clock = Arc::new(SystemClock::new());
-        let intake = Arc::new(Intake::new("gate".into(), clock, 1, QueuePolicy::Block, None));
+        let config = IntakeConfig { capacity: 1, policy: QueuePolicy::Block, freshness: None };
+        let intake = Arc::new(Intake::new("gate".into(), clock, config));
         let (_steps, completions) = attach(FeedPipeline { steps: Vec::new() }, &intake, true);
         assert!(matches!(completions.try_recv(), Err(crossbeam_channel::TryRecvError::Empty)));
     }

@@ -6,6 +6,7 @@ use nv_core::{Clock as _, DropReason, HealthKind, MonoTime};
 use nv_perception::StreamInfo;
 
 use super::executor::{Executor, ExecutorParts, Finish};
+use super::intake::IntakeConfig;
 use super::outlet::Outlet;
 use super::sink::SinkQueue;
 use super::source::{Connector, SourceEnd, SourceThread};
@@ -147,7 +148,7 @@ impl Live<'_> {
     ) -> Arc<Intake> {
         let policy = policy.unwrap_or(if info.live { QueuePolicy::DropOldest } else { QueuePolicy::Block });
         let (name, clock) = (self.shared.name.clone(), self.shared.clock.clone());
-        let intake = Arc::new(Intake::new(name, clock, capacity, policy, freshness));
+        let intake = Arc::new(Intake::new(name, clock, IntakeConfig { capacity, policy, freshness }));
         self.shared.begin(intake)
     }
 

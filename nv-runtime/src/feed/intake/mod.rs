@@ -1,0 +1,241 @@
+mod core;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nv_core::{Clock, DropReason, Frame, MonoTime, Name};
+
+use self::core::{Arrival, IntakeCore};
+pub(crate) use self::core::{Bound, Glance, IntakeConfig};
+use super::ledger::{DropRecord, FrameCounts};
+use super::queue::Queued;
+use super::source::SourceEnd;
+use crate::batch::EntryKey;
+use crate::sync::{Arc, Condvar, Mutex};
+
+/// Where a feed's frames come in: an [`IntakeCore`], shared by the feed's source thread, its executor and the batch point that
+/// binds its claims.
+pub(crate) struct Intake {
+    feed: Name,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Signalled when the queue has room or the intake is closed.
+    room: Condvar,
+    /// One token: "look at the intake". The executor's end of it is [`Intake::wakeups`].
+    wake: Sender<()>,
+    wakeups: Receiver<()>,
+}
+
+struct State {
+    core: IntakeCore,
+    source_end: Option<SourceEnd>,
+}
+
+/// What became of a frame that a source gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intaken {
+    /// It is inside.
+    Taken,
+    /// It was dropped, since its feed is paused or restarting.
+    Discarded,
+    /// The intake takes no more frames.
+    Closed,
+}
+
+impl Intake {
+    pub(crate) fn new(feed: Name, clock: Arc<dyn Clock>, config: IntakeConfig) -> Self {
+        let (wake, wakeups) = bounded(1);
+        let state = State { core: IntakeCore::new(config), source_end: None };
+        Self { feed, clock, state: Mutex::new(state), room: Condvar::new(), wake, wakeups }
+    }
+
+    pub(crate) fn feed(&self) -> &Name {
+        &self.feed
+    }
+
+    /// The executor's wake-up tokens.
+    pub(crate) fn wakeups(&self) -> &Receiver<()> {
+        &self.wakeups
+    }
+
+    // --- The source thread's side.
+
+    /// Takes in a frame. With policy `Block` waits for room. While the feed is paused, a frame of a live source, which goes
+    /// on by itself, is dropped at once; any other source waits here.
+    pub(crate) fn push(&self, frame: Frame, session: u32, cuts: u32, live: bool) -> Intaken {
+        let mut state = self.state.lock();
+        while !live && state.core.holds_back() {
+            state = self.room.wait(state);
+        }
+        let now = self.clock.now();
+        let mut arrival = state.core.push(now, session, cuts, frame, |frame, seq| frame.stamped(seq, now));
+        while let Arrival::Full(queued) = arrival {
+            state = self.room.wait(state);
+            arrival = state.core.retry(self.clock.now(), queued);
+        }
+        drop(state);
+        match arrival {
+            Arrival::Taken(dropped) => {
+                self.notify();
+                if let Some(dropped) = dropped {
+                    self.log_drop(dropped.seq, DropReason::QueueFull);
+                }
+                Intaken::Taken
+            }
+            Arrival::Discarded(queued, reason) => {
+                self.log_drop(queued.seq, reason);
+                Intaken::Discarded
+            }
+            Arrival::Closed(queued, reason) => {
+                self.log_drop(queued.seq, reason);
+                Intaken::Closed
+            }
+            // `Full` was waited for above.
+            Arrival::Refused(_) | Arrival::Full(_) => Intaken::Closed,
+        }
+    }
+
+    /// Counts frames that the source lost.
+    pub(crate) fn lost_upstream(&self, count: u64) {
+        self.state.lock().core.lost_upstream(count);
+    }
+
+    /// The source has lost its session. There is another one once it gives a frame.
+    pub(crate) fn disconnected(&self) {
+        self.state.lock().core.disconnected();
+        self.notify();
+    }
+
+    /// No more frames come in: the source has ended.
+    pub(crate) fn end(&self, end: SourceEnd) {
+        let mut state = self.state.lock();
+        state.core.end();
+        state.source_end = Some(end);
+        drop(state);
+        self.notify();
+    }
+
+    // --- The executor's side.
+
+    /// Looks: what was bound, what waits, whether it has ended. The lists of `glance` are to be empty; their memory is used
+    /// again.
+    pub(crate) fn glance(&self, glance: &mut Glance) {
+        self.state.lock().core.glance(glance);
+    }
+
+    /// Takes the oldest frame out of the queue.
+    pub(crate) fn pop(&self) -> Option<Queued> {
+        let mut state = self.state.lock();
+        let queued = state.core.pop()?;
+        let has_room = state.core.has_room();
+        drop(state);
+        if has_room {
+            self.room.notify_one();
+        }
+        Some(queued)
+    }
+
+    /// Notes that `count` claims are on their way to the batch point.
+    pub(crate) fn add_claims(&self, count: usize) {
+        self.state.lock().core.add_claims(count);
+    }
+
+    /// Notes that `count` claims were not taken after all.
+    pub(crate) fn return_claims(&self, count: usize) {
+        self.state.lock().core.return_claims(count);
+    }
+
+    /// Ends a frame as emitted. False if it has ended before.
+    pub(crate) fn emit(&self, seq: u64) -> bool {
+        self.state.lock().core.emit(seq)
+    }
+
+    /// Ends a frame as dropped at `step`. False if it has ended before.
+    pub(crate) fn drop_frame(&self, seq: u64, reason: DropReason, step: Option<&Name>) -> bool {
+        let dropped = self.state.lock().core.drop_frame(self.clock.now(), seq, reason, step);
+        if dropped {
+            let step = step.map_or("", Name::as_str);
+            tracing::debug!(feed = %self.feed, seq, %reason, step, "frame dropped");
+        }
+        dropped
+    }
+
+    /// Takes no more frames and drops those that wait.
+    pub(crate) fn close(&self, reason: DropReason) {
+        let dropped = self.state.lock().core.close(self.clock.now(), reason);
+        self.let_go(&dropped, reason);
+    }
+
+    /// Closes it and ends every frame that has not ended yet: nobody is left who could.
+    pub(crate) fn abandon(&self, reason: DropReason) {
+        self.close(reason);
+        let frames = self.state.lock().core.abandon(self.clock.now(), reason);
+        // Not under the lock.
+        drop(frames);
+    }
+
+    /// Drops the frames that wait and those that come in, until it is told otherwise; stages are told of the gap. For live
+    /// feeds.
+    pub(crate) fn set_restarting(&self, restarting: bool) {
+        let dropped = self.state.lock().core.set_restarting(self.clock.now(), restarting);
+        self.let_go(&dropped, DropReason::FeedRestarted);
+    }
+
+    /// Tells everybody that the queue was emptied, or that what was held back is not any more.
+    fn let_go(&self, dropped: &[Queued], reason: DropReason) {
+        self.room.notify_all();
+        self.notify();
+        dropped.iter().for_each(|q| self.log_drop(q.seq, reason));
+    }
+
+    /// How the source ended, if it has; once.
+    pub(crate) fn take_source_end(&self) -> Option<SourceEnd> {
+        self.state.lock().source_end.take()
+    }
+
+    // --- The batch point's side.
+
+    /// Binds the oldest claim to a frame, as [`IntakeCore::bind`] does.
+    pub(crate) fn bind(&self, now: MonoTime, key: EntryKey, superseded: &mut u64) -> Option<Queued> {
+        let mut state = self.state.lock();
+        let queued = state.core.bind(now, key, superseded)?;
+        let has_room = state.core.has_room();
+        drop(state);
+        if has_room {
+            self.room.notify_one();
+        }
+        self.notify();
+        Some(queued)
+    }
+
+    /// Gives up `count` claims: the executor learns that the frames they would have been bound to could not be taken.
+    pub(crate) fn void_claims(&self, count: usize, reason: DropReason) {
+        self.state.lock().core.void_claims(self.clock.now(), count, reason);
+        self.let_go(&[], reason);
+    }
+
+    // --- The owner's side.
+
+    /// Holds frames back, or lets them in again. Those that are inside go on.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.state.lock().core.set_paused(paused);
+        self.let_go(&[], DropReason::FeedStopped);
+    }
+
+    // --- Everybody's.
+
+    pub(crate) fn counts(&self) -> FrameCounts {
+        self.state.lock().core.counts()
+    }
+
+    pub(crate) fn last_drops(&self) -> Vec<DropRecord> {
+        self.state.lock().core.last_drops().cloned().collect()
+    }
+
+    fn log_drop(&self, seq: u64, reason: DropReason) {
+        tracing::debug!(feed = %self.feed, seq, %reason, "frame dropped");
+    }
+
+    fn notify(&self) {
+        // A full channel holds a token already.
+        let _ = self.wake.try_send(());
+    }
+}
