@@ -147,7 +147,7 @@ impl ObjectTables {
     }
 
     /// Leaves out whatever belongs to objects that `keep` says no to.
-    pub(crate) fn retain(&mut self, keep: impl Fn(ObjectId) -> bool + Copy) {
+    pub fn retain(&mut self, keep: impl Fn(ObjectId) -> bool + Copy) {
         self.angles.retain(keep);
         self.keypoints.retain(keep);
         self.mask_sizes.retain(keep);

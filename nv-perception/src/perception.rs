@@ -37,8 +37,8 @@ pub struct StageOutput {
 
 /// What the steps of a pipeline have found in one frame so far.
 ///
-/// Merge rules: a step replaces only its own objects; tracks replace; attributes, signals and scene features append; of
-/// artifacts the last of a schema counts.
+/// Merge rules: objects, attributes, signals and scene features append; tracks replace; of artifacts the last of a schema
+/// counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Perception {
     objects: Option<Vec<Object>>,
@@ -156,12 +156,6 @@ impl Perception {
         self.retain_objects(|o| o.score >= threshold);
     }
 
-    /// Takes back the objects of `step`, as [`retain_reported`](Self::retain_reported) does: it is about to run again on this
-    /// frame.
-    pub fn retract(&mut self, step: &Name) {
-        self.retain_objects(|o| o.source != *step);
-    }
-
     fn retain_objects(&mut self, keep: impl Fn(&Object) -> bool) {
         let Some(objects) = &mut self.objects else { return };
         let gone: Vec<ObjectId> = objects.iter().filter(|o| !keep(o)).map(|o| o.id).collect();
@@ -270,16 +264,6 @@ mod tests {
     }
 
     #[test]
-    fn a_step_takes_back_only_its_own() {
-        let mut p = Perception::default();
-        p.merge(&"a".into(), ObjectId(0), objects([object(0, None)]));
-        p.merge(&"b".into(), ObjectId(1), objects([object(1, None)]));
-        p.retract(&"a".into());
-        assert_eq!(p.objects().iter().map(|o| o.id.0).collect::<Vec<_>>(), [1]);
-        assert_eq!(p.next_object_id(), ObjectId(2));
-    }
-
-    #[test]
     fn nothing_refers_to_an_object_that_is_left_out() {
         let mut p = Perception::default();
         let mut found = objects([object(0, None), object(1, Some(0))]);
@@ -296,7 +280,7 @@ mod tests {
         assert_eq!(p.attributes().iter().map(|a| a.object.0).collect::<Vec<_>>(), [1]);
         assert_eq!(p.signals().iter().map(|s| s.object).collect::<Vec<_>>(), [None, Some(ObjectId(1))]);
         // The number is free again: what comes next has nothing of what was there before.
-        p.retract(&"a".into());
+        p.retain_reported(2.0);
         assert_eq!((p.next_object_id(), p.tables().is_empty()), (ObjectId(0), true));
     }
 

@@ -99,7 +99,7 @@ pub use batch::{
 };
 pub use feed::{
     DropRecord, FeedConfig, FeedConfigError, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedStats,
-    FrameCounts, PipelineError, QueuePolicy, RestartConfig, RestartTrigger, SinkConfig, SinkStats, StageFactory,
-    StepErrorPolicy, StepStats,
+    FrameCounts, PipelineError, QueuePolicy, RegionOptions, RestartConfig, RestartTrigger, SinkConfig, SinkStats,
+    SkipCondition, StageFactory, StepErrorPolicy, StepOptions, StepOptionsError, StepStats,
 };
 pub use runtime::{AddFeedError, Runtime, RuntimeConfig, ShutdownReport};

@@ -1,0 +1,289 @@
+//! Whether a step runs on a frame: its options, and the pure state machine that decides.
+
+use nv_core::{Name, Pts};
+use nv_perception::{Perception, Value};
+use thiserror::Error;
+
+use super::RegionOptions;
+
+/// On which frames a batch point of a pipeline runs, and on what of them. The default: on all of every frame.
+///
+/// A frame on which it does not run goes on without its results, as if the step were not there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepOptions {
+    /// Runs on every so many frames of those that reach the step, beginning with the first. Default 1: each.
+    pub every: u32,
+    /// Runs at most so many times a second of stream time, spread evenly. Default: no limit. Over any second it is one
+    /// more at most.
+    pub max_rate: Option<f64>,
+    /// Does not run while any of these holds. Default: none.
+    pub skip_while: Vec<SkipCondition>,
+    /// Looks at the objects of an earlier step instead of the whole frame. Default: the whole frame.
+    pub regions: Option<RegionOptions>,
+}
+
+impl Default for StepOptions {
+    fn default() -> Self {
+        Self { every: 1, max_rate: None, skip_while: Vec::new(), regions: None }
+    }
+}
+
+/// What keeps a step from running, as the steps before it tell.
+///
+/// Only signals about the whole picture count, not those about an object or a track. What a signal said last holds until it
+/// is given again or the stream is cut; before it was given, no condition on it holds.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SkipCondition {
+    /// The signal has this value. Whole numbers and others are compared as numbers.
+    SignalIs {
+        /// The signal.
+        signal: Name,
+        /// The value.
+        value: Value,
+    },
+    /// The signal is a number below `limit`.
+    SignalBelow {
+        /// The signal.
+        signal: Name,
+        /// The limit.
+        limit: f64,
+    },
+    /// The signal is a number above `limit`.
+    SignalAbove {
+        /// The signal.
+        signal: Name,
+        /// The limit.
+        limit: f64,
+    },
+    /// The frame has an artifact of this schema.
+    Artifact {
+        /// The schema.
+        schema: Name,
+    },
+}
+
+/// [`StepOptions`] that make no sense.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{field} is {value}: {reason}")]
+pub struct StepOptionsError {
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl StepOptions {
+    /// Options for a step that looks at `regions` of every frame.
+    #[must_use]
+    pub fn on_regions(regions: RegionOptions) -> Self {
+        Self { regions: Some(regions), ..Self::default() }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn validate(&self) -> Result<(), StepOptionsError> {
+        if self.every == 0 {
+            let reason = "it must be at least 1, which is every frame";
+            return Err(StepOptionsError { field: "every", value: "0".into(), reason });
+        }
+        if let Some(rate) = self.max_rate
+            && !(rate > 0.0 && rate.is_finite())
+        {
+            let reason = "it must be a number of runs a second above 0";
+            return Err(StepOptionsError { field: "max_rate", value: rate.to_string(), reason });
+        }
+        for condition in &self.skip_while {
+            condition.validate()?;
+        }
+        self.regions.as_ref().map_or(Ok(()), RegionOptions::validate)
+    }
+}
+
+impl SkipCondition {
+    fn validate(&self) -> Result<(), StepOptionsError> {
+        let (name, limit) = match self {
+            Self::SignalIs { signal, value } => (signal, if let Value::Float(f) = value { *f } else { 0.0 }),
+            Self::SignalBelow { signal, limit } | Self::SignalAbove { signal, limit } => (signal, *limit),
+            Self::Artifact { schema } => (schema, 0.0),
+        };
+        let error = |value, reason| Err(StepOptionsError { field: "skip_while", value, reason });
+        if name.is_empty() {
+            return error(format!("{:?}", name.as_str()), "it must name a signal or the schema of an artifact");
+        }
+        if limit.is_nan() {
+            return error(format!("{:?} against NaN", name.as_str()), "nothing compares with what is not a number");
+        }
+        Ok(())
+    }
+
+    /// The signal that it is about.
+    fn signal(&self) -> Option<&Name> {
+        match self {
+            Self::SignalIs { signal, .. } | Self::SignalBelow { signal, .. } | Self::SignalAbove { signal, .. } => {
+                Some(signal)
+            }
+            Self::Artifact { .. } => None,
+        }
+    }
+
+    /// Whether it holds for this value of its signal.
+    fn accepts(&self, said: &Value) -> bool {
+        match self {
+            Self::SignalIs { value, .. } => match (number(value), number(said)) {
+                (Some(a), Some(b)) => a == b,
+                _ => value == said,
+            },
+            Self::SignalBelow { limit, .. } => number(said).is_some_and(|n| n < *limit),
+            Self::SignalAbove { limit, .. } => number(said).is_some_and(|n| n > *limit),
+            Self::Artifact { .. } => false,
+        }
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(n) => Some(*n as f64),
+        Value::Float(n) => Some(*n),
+        Value::Bool(_) | Value::Text(_) => None,
+    }
+}
+
+/// Where a frame is in its feed's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamPosition {
+    pub(crate) seq: u64,
+    pub(crate) pts: Pts,
+    /// The feed's session with its source.
+    pub(crate) session: u32,
+    /// Cuts of the stream so far.
+    pub(crate) cuts: u32,
+}
+
+impl StreamPosition {
+    /// The stretch of the stream between two cuts that the frame belongs to: what was learnt in another may not hold in it.
+    pub(crate) fn stretch(&self) -> (u32, u32) {
+        (self.session, self.cuts)
+    }
+}
+
+/// Whether a step runs on a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It runs.
+    Run,
+    /// The frame goes on without it.
+    Skip,
+}
+
+/// Decides for each frame that reaches a step whether the step runs on it.
+#[derive(Debug)]
+pub(crate) struct StepGate {
+    every: u32,
+    /// Frames until the next one whose turn it is.
+    until_turn: u32,
+    /// Each with whether it holds, as of the last signal. What depends on the frame alone is never noted here.
+    conditions: Vec<(SkipCondition, bool)>,
+    rate: Option<Rate>,
+    stretch: Option<(u32, u32)>,
+}
+
+impl StepGate {
+    pub(crate) fn new(options: &StepOptions) -> Self {
+        Self {
+            every: options.every.max(1),
+            until_turn: 0,
+            conditions: options.skip_while.iter().map(|c| (c.clone(), false)).collect(),
+            rate: options.max_rate.map(Rate::new),
+            stretch: None,
+        }
+    }
+
+    /// Decides about the next frame that reaches the step; `perception` is what earlier steps have found in it. To be asked
+    /// once for each frame, in order.
+    pub(crate) fn decide(&mut self, at: StreamPosition, perception: &Perception) -> Gate {
+        if self.stretch.replace(at.stretch()).is_some_and(|before| before != at.stretch()) {
+            self.start_over();
+        }
+        self.hear(perception);
+        let turn = self.until_turn == 0;
+        self.until_turn = if turn { self.every - 1 } else { self.until_turn - 1 };
+        let kept = |(condition, holds): &(SkipCondition, bool)| match condition {
+            SkipCondition::Artifact { schema } => perception.artifact(schema).is_some(),
+            _ => *holds,
+        };
+        if !turn || self.conditions.iter().any(kept) {
+            return Gate::Skip;
+        }
+        let in_time = self.rate.as_mut().is_none_or(|rate| rate.take(at.pts.as_nanos()));
+        if in_time { Gate::Run } else { Gate::Skip }
+    }
+
+    fn start_over(&mut self) {
+        self.until_turn = 0;
+        self.conditions.iter_mut().for_each(|(_, holds)| *holds = false);
+        if let Some(rate) = &mut self.rate {
+            rate.next = None;
+        }
+    }
+
+    /// Notes what signals say. Of several of one name the last counts.
+    fn hear(&mut self, perception: &Perception) {
+        for (condition, holds) in &mut self.conditions {
+            let Some(name) = condition.signal() else { continue };
+            let of_picture = perception.signals().iter().rev().filter(|s| s.object.is_none() && s.track.is_none());
+            if let Some(signal) = of_picture.into_iter().find(|s| s.name == *name) {
+                *holds = condition.accepts(&signal.value);
+            }
+        }
+    }
+}
+
+/// Lets so many frames a second pass. Runs are due at an even pace; each takes the frame that seems nearest to its moment, by
+/// the last interval, so that the average is kept whatever the rate of frames is. Nanoseconds of stream time.
+#[derive(Debug)]
+struct Rate {
+    period: i64,
+    next: Option<Due>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    /// When the next run is due.
+    at: i64,
+    /// The frame that was last asked about.
+    last: i64,
+}
+
+impl Rate {
+    fn new(per_second: f64) -> Self {
+        // Rounded up: rather a nanosecond too seldom. A float that is too large becomes the largest integer.
+        Self { period: (1e9 / per_second).ceil() as i64, next: None }
+    }
+
+    /// Whether the step may run on the frame at `pts`; if so it counts as run.
+    fn take(&mut self, pts: i64) -> bool {
+        let (mut due, interval) = match self.next {
+            None => (pts, 0),
+            // Time went back: what was left to wait is waited from here.
+            Some(due) if pts < due.last => (pts.saturating_add(due.at.saturating_sub(due.last)), 0),
+            Some(due) => (due.at, pts.saturating_sub(due.last)),
+        };
+        let late = pts.saturating_sub(due);
+        let run = late >= -(interval.min(self.period) / 2);
+        if run {
+            // After a longer pause the pace begins anew: what was missed is not made up for.
+            let base = if late > self.period / 2 { pts } else { due };
+            due = base.saturating_add(self.period);
+        }
+        self.next = Some(Due { at: due, last: pts });
+        run
+    }
+}
+
+#[cfg(test)]
+mod tests;
