@@ -13,8 +13,8 @@ use crate::preprocess::{Placement, Preprocessor};
 /// Finds objects with a neural network from an ONNX file: the kind `detect`.
 ///
 /// Takes frames and regions of any size and pixel format in host memory. Objects come best first, with boxes in source
-/// pixels, clipped to the frame; an object found in a region has the region's object as its parent. Faces have five
-/// keypoints: eyes, nose, corners of the mouth.
+/// pixels of the frame, clipped to it; an object found in a region is clipped to the pixels that the region touches, and has
+/// the region's object as its parent. Faces have five keypoints: eyes, nose, corners of the mouth.
 ///
 /// Each entry's result is bit for bit what the entry gets alone.
 pub struct Detect {
@@ -160,12 +160,12 @@ impl Detect {
         suppress(&mut self.found, self.nms_iou, self.max_detections);
 
         let mapping = at.mapping();
-        let frame_size = entry.frame().size();
+        let seen = at.seen();
         let mut objects = Vec::with_capacity(self.found.items.len());
         let mut tables = ObjectTables::default();
         let mut id = entry.next_object_id();
         for candidate in &self.found.items {
-            let bbox = mapping.bbox(&candidate.bbox).clip(frame_size);
+            let bbox = mapping.bbox(&candidate.bbox).intersection(&seen);
             if bbox.is_empty() {
                 continue;
             }

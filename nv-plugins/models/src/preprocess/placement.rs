@@ -79,6 +79,13 @@ impl Placement {
             && [self.x, self.y, self.width, self.height] == [other.x, other.y, other.width, other.height]
     }
 
+    /// The part of the picture that the network sees, in its pixels.
+    pub(crate) fn seen(&self) -> BBox {
+        let edge = |start: usize, len: usize| (start as f32, (start + len) as f32);
+        let ((x1, x2), (y1, y2)) = (edge(self.source_x, self.source_width), edge(self.source_y, self.source_height));
+        BBox::new(x1, y1, x2, y2)
+    }
+
     /// The way back from the input to the picture.
     pub(crate) fn mapping(&self) -> Mapping {
         let scale_x = self.source_width as f32 / self.width as f32;

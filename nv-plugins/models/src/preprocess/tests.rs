@@ -127,6 +127,33 @@ fn a_region_is_as_the_same_part_alone() {
 }
 
 #[test]
+fn a_region_of_video_has_the_colours_of_its_place() {
+    // Not resized, so that a sample can be told by its place. Odd offsets begin and end within a chroma sample.
+    let spec = InputSpec { size: None, ..spec((1, 1), Resize::PadToMultiple(1)) };
+    let smooth = |x: usize, y: usize, c: usize| (x * 3 + y * 2 + c * 40) as u8;
+    for format in [PixelFormat::I420, PixelFormat::Nv12] {
+        let picture = frame(format, (41, 31), ColorInfo::default(), smooth);
+        let whole = fill(spec.clone(), &picture, None);
+        for [x, y, width, height] in [[4, 6, 12, 10], [5, 6, 12, 11], [4, 7, 13, 10], [13, 11, 9, 7], [0, 0, 41, 31]] {
+            let region = BBox::new(x as f32, y as f32, (x + width) as f32, (y + height) as f32);
+            let part = fill(spec.clone(), &picture, Some(&region));
+            assert_eq!(part.len(), 3 * width * height);
+            for (i, value) in part.iter().enumerate() {
+                let (c, row, column) = (i / (width * height), i / width % height, i % width);
+                let expected = whole[(c * 31 + y + row) * 41 + x + column];
+                // At its edge a region has no neighbour to mix chroma with: a quarter of a step, which is 3 or less here.
+                let edge = row == 0 || column == 0 || row + 1 == height || column + 1 == width;
+                let tolerance = if edge { 2.5 } else { 0.0 };
+                assert!(
+                    (value - expected).abs() <= tolerance,
+                    "{format:?} {region:?} channel {c} at {column}, {row}: {value} for {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn padding_is_painted_anew_when_the_picture_moves() {
     let spec = InputSpec {
         channels: [(0, Affine { mul: 0.5, add: 1.0 }), (1, SAME), (2, SAME)],

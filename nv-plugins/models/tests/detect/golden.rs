@@ -1,11 +1,12 @@
 //! Detections on real pictures against those that the reference runtime gives for the same models.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use nv_models::{Detect, DetectConfig};
 use nv_plugin_sdk::{
-    BBox, BatchProcessor, BuildContext, Frame, FrameHeader, FramePool, FromConfig, Object, PixelFormat, Size,
-    serde_json,
+    BBox, BatchEntry, BatchProcessor, BuildContext, Frame, FrameHeader, FramePool, FromConfig, Object, ObjectId,
+    Perception, PixelFormat, Region, Size, serde_json,
 };
 
 use crate::{assets, run, skipped};
@@ -180,6 +181,52 @@ fn centerface_finds_what_its_authors_code_finds() {
         for (p, expected) in found.iter().zip(points.chunks(2)) {
             assert!((p.x - expected[0]).abs() < 0.5 && (p.y - expected[1]).abs() < 0.5, "{p:?} for {expected:?}");
         }
+    }
+}
+
+/// The part of an RGB picture with `width`×`height` pixels from (`x`, `y`) on, as a picture of its own.
+fn cropped(rgb: &Frame, [x, y, width, height]: [usize; 4]) -> Frame {
+    let view = rgb.host().unwrap();
+    let header = FrameHeader::new(Size::new(width as u32, height as u32), PixelFormat::Rgb8);
+    let mut buffer = FramePool::new(0).take(header).unwrap();
+    for (row, line) in buffer.plane_mut(0).chunks_exact_mut(width * 3).enumerate() {
+        line.copy_from_slice(&view.plane(0).row(y + row, rgb.size().width as usize * 3)[x * 3..][..width * 3]);
+    }
+    buffer.freeze()
+}
+
+#[test]
+fn faces_are_found_in_persons_as_in_pictures_of_them() {
+    let Some(assets) = assets("faces_are_found_in_persons_as_in_pictures_of_them") else { return };
+    let frame = picture(&assets.join("images/astronaut.png"));
+    let mut perception = Perception::default();
+    let persons = run(&mut detector(&assets, "yolox_nano_coco_416"), std::slice::from_ref(&frame)).remove(0);
+    perception.merge(&"persons".into(), ObjectId(0), persons);
+    let person = perception.objects().iter().find(|o| o.class.as_deref() == Some("person")).unwrap().clone();
+    assert!(person.score > 0.5, "{person:?}");
+    let region = Region { object: person.id, bbox: person.bbox };
+    // The pixels that the region touches.
+    let (x, y) = (person.bbox.x1.floor() as usize, person.bbox.y1.floor() as usize);
+    let part = [x, y, person.bbox.x2.ceil() as usize - x, person.bbox.y2.ceil() as usize - y];
+    let perception = Arc::new(perception);
+    for model in ["ultraface_rfb_320", "yunet_s_dynamic"] {
+        let mut detect = detector(&assets, model);
+        let mut batch = [BatchEntry::new("gate".into(), 0, frame.clone(), Some(region.clone()), perception.clone())];
+        detect.process(&mut batch).unwrap();
+        let found = batch[0].take_result().unwrap().objects.unwrap();
+        assert!(!found.is_empty(), "{model}");
+        let alone = run(&mut detect, &[cropped(&frame, part)]).remove(0).objects.unwrap();
+        assert_eq!(found.len(), alone.len(), "{model}: the same pixels");
+        for (id, (a, b)) in (perception.next_object_id().0..).zip(found.iter().zip(&alone)) {
+            assert_eq!((a.id, a.parent, a.score), (ObjectId(id), Some(person.id), b.score), "{model}");
+            let moved = [b.bbox.x1 + x as f32, b.bbox.y1 + y as f32, b.bbox.x2 + x as f32, b.bbox.y2 + y as f32];
+            for (a, b) in <[f32; 4]>::from(a.bbox).into_iter().zip(moved) {
+                assert!((a - b).abs() < 0.01, "{model}: {a} for {b}");
+            }
+        }
+        // And it is the face that the whole picture has.
+        let whole = run(&mut detect, std::slice::from_ref(&frame)).remove(0).objects.unwrap();
+        assert!(whole[0].bbox.iou(&found[0].bbox) > 0.6, "{model}: {:?} for {:?}", found[0], whole[0]);
     }
 }
 

@@ -103,6 +103,23 @@ fn a_region_is_looked_at_alone_and_found_in_the_frame() {
 }
 
 #[test]
+fn nothing_is_found_beyond_the_region() {
+    // One reaches beyond the region's left edge, one lies in the padding below its picture.
+    let wide = (5, [0.5, 0.5, 1.2, 0.0, 1.0, 0.9, 0.0]);
+    let in_padding = (15, [0.5, 0.5, 0.0, 0.0, 1.0, 0.8, 0.0]);
+    let mut detect = yolox(&[wide, in_padding]).detect(named()).unwrap();
+    let region = Region { object: ObjectId(0), bbox: BBox::new(100.0, 50.0, 164.0, 82.0) };
+    let frame = plain_frame((640, 480), 0);
+    let mut batch = [BatchEntry::new("gate".into(), 0, frame, Some(region), Arc::new(Perception::default()))];
+    detect.process(&mut batch).unwrap();
+    let output = batch[0].take_result().unwrap();
+    let [found] = objects(&output) else { panic!("one: {output:?}") };
+    // The network's input has half as many pixels: 12 ± 13 there is -2 to 50 here, and the region begins at 0.
+    assert_eq!((found.bbox.x1, found.bbox.y1, found.bbox.y2), (100.0, 66.0, 82.0));
+    assert!((found.bbox.x2 - 150.56).abs() < 0.1, "{found:?}");
+}
+
+#[test]
 fn an_entry_that_can_not_be_read_fails_alone() {
     struct OnDevice;
     impl FrameMemory for OnDevice {
