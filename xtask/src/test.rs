@@ -13,7 +13,7 @@ use crate::{Result, plugins, process, table, tools};
 /// The flags of `cargo xtask test`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Long runs besides: many more cases for each property, and every test several times over
+    /// Long runs besides: many more cases for each property, ten minutes of faults, and every test several times over
     #[arg(long)]
     deep: bool,
     /// Only these phases (repeat the flag for several)

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use nv_core::{DropReason, MonoTime, Name};
 use serde::Serialize;
@@ -16,7 +16,8 @@ pub(crate) struct Ledger {
     emitted: u64,
     dropped: BTreeMap<DropReason, u64>,
     lost_upstream: u64,
-    inside: BTreeSet<u64>,
+    /// In ascending order: they come in so, and mostly end so. Where a set would allocate for each, this keeps its memory.
+    inside: VecDeque<u64>,
     last_drops: VecDeque<DropRecord>,
 }
 
@@ -65,7 +66,7 @@ impl Ledger {
     pub(crate) fn receive(&mut self) -> u64 {
         let seq = self.received;
         self.received += 1;
-        self.inside.insert(seq);
+        self.inside.push_back(seq);
         seq
     }
 
@@ -76,14 +77,14 @@ impl Ledger {
 
     /// Ends a frame as emitted. False if it has ended before.
     pub(crate) fn emit(&mut self, seq: u64) -> bool {
-        let ended = self.inside.remove(&seq);
+        let ended = self.end(seq);
         self.emitted += u64::from(ended);
         ended
     }
 
     /// Ends a frame as dropped. False if it has ended before.
     pub(crate) fn drop(&mut self, seq: u64, reason: DropReason, step: Option<Name>, at: MonoTime) -> bool {
-        let ended = self.inside.remove(&seq);
+        let ended = self.end(seq);
         if ended {
             *self.dropped.entry(reason).or_default() += 1;
             if self.last_drops.len() == REMEMBERED_DROPS {
@@ -96,10 +97,14 @@ impl Ledger {
 
     /// Ends every frame that is inside as dropped.
     pub(crate) fn drop_all(&mut self, reason: DropReason, at: MonoTime) {
-        for seq in std::mem::take(&mut self.inside) {
-            self.inside.insert(seq);
+        while let Some(&seq) = self.inside.front() {
             self.drop(seq, reason, None, at);
         }
+    }
+
+    /// Takes a frame out of those inside. False if it is not among them.
+    fn end(&mut self, seq: u64) -> bool {
+        self.inside.binary_search(&seq).is_ok_and(|place| self.inside.remove(place).is_some())
     }
 
     pub(crate) fn counts(&self) -> FrameCounts {
