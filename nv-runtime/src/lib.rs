@@ -84,6 +84,7 @@
 //! ```
 
 mod batch;
+mod decisions;
 mod feed;
 mod guard;
 mod health;
@@ -96,6 +97,9 @@ mod thread;
 pub use batch::{
     BatchConfig, BatchConfigError, BatchError, BatchHandle, BatchMetrics, BatchRequest, BatchStartError,
     ProcessorFactory, Quantiles,
+};
+pub use decisions::{
+    DecisionLog, DecisionLogError, Difference, LogEnd, ReplayError, ReplayReport, ReplayedCores, replay,
 };
 pub use feed::{
     DropRecord, FeedConfig, FeedConfigError, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedStats,

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::batch::instance::{Instance, instance_thread};
 use crate::batch::{BatchConfig, BatchHandle, BatchStartError, Point, ProcessorFactory};
+use crate::decisions::DecisionLog;
 use crate::feed::{FeedConfig, FeedConfigError, FeedHandle, FeedShared, FeedThread};
 use crate::health::HealthHub;
 use crate::permits::ConnectPermits;
@@ -26,11 +27,20 @@ pub struct RuntimeConfig {
     pub grace: Duration,
     /// How many sources may be connecting at a time; others wait for their turn, at most 10 s. Default 16.
     pub connect_permits: usize,
+    /// Where the runtime's decisions are written down, to be [replayed](crate::replay). It ends with the runtime. Default:
+    /// nowhere.
+    pub decisions: Option<DecisionLog>,
 }
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { max_feeds: 1024, health_capacity: 256, grace: Duration::from_secs(5), connect_permits: 16 }
+        Self {
+            max_feeds: 1024,
+            health_capacity: 256,
+            grace: Duration::from_secs(5),
+            connect_permits: 16,
+            decisions: None,
+        }
     }
 }
 
@@ -250,7 +260,13 @@ impl Runtime {
         }
         let sink_limit = config.sink_close_timeout;
         let steps = config.pipeline.step_names().cloned();
-        let shared = Arc::new(FeedShared::new(name.clone(), self.clock.clone(), steps, &config.restart));
+        let shared = Arc::new(FeedShared::new(
+            name.clone(),
+            self.clock.clone(),
+            steps,
+            &config.restart,
+            self.config.decisions.clone(),
+        ));
         let body = FeedThread {
             config,
             shared: shared.clone(),
@@ -333,6 +349,10 @@ impl Runtime {
             instances.extend(room.instances);
         }
         self.join(instances, deadline);
+        if let Some(decisions) = &self.config.decisions {
+            // A failure was reported when it happened, and is told again to whoever asks the log.
+            let _ = decisions.finish();
+        }
         ShutdownReport { abandoned: self.abandoned() }
     }
 

@@ -12,9 +12,10 @@ use serde::Serialize;
 use super::ledger::{DropRecord, FrameCounts};
 use super::sink::SinkCounts;
 use super::stop::StopSignal;
-use super::supervisor::RestartBudget;
+use super::supervisor::{BudgetConfig, RestartBudget};
 use super::{Intake, RestartConfig};
 use crate::batch::{Quantiles, metrics::Times};
+use crate::decisions::{DecisionLog, Recorded as _};
 use crate::guard::guard;
 use crate::sync::{Arc, Mutex};
 
@@ -158,6 +159,8 @@ pub(crate) struct FeedShared {
     /// Whether the feed is paused. Its lock orders what is told to the intake.
     paused: Mutex<bool>,
     pub(crate) restarts: Mutex<RestartBudget>,
+    /// Where its cores note what they decide.
+    pub(crate) decisions: Option<DecisionLog>,
     pub(crate) progress: Mutex<Progress>,
 }
 
@@ -178,6 +181,7 @@ impl FeedShared {
         clock: Arc<SystemClock>,
         steps: impl Iterator<Item = Name>,
         restart: &RestartConfig,
+        decisions: Option<DecisionLog>,
     ) -> Self {
         let cancel = CancelToken::new();
         let (token, cancelled) = bounded(0);
@@ -192,8 +196,10 @@ impl FeedShared {
             last_emitted: clock.now(),
             latency: Times::new(),
         };
+        let restarts = RestartBudget::recorded(BudgetConfig::new(restart, seed_of(&name)), decisions.as_ref(), &name);
         Self {
-            restarts: Mutex::new(RestartBudget::new(restart, seed_of(&name))),
+            restarts: Mutex::new(restarts),
+            decisions,
             name,
             clock,
             cancel,

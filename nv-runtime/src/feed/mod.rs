@@ -32,3 +32,13 @@ pub use pipeline::{FeedPipeline, FeedPipelineBuilder, PipelineError, StageFactor
 pub use queue::QueuePolicy;
 pub use restart::{RestartConfig, RestartTrigger};
 pub(crate) use thread::FeedThread;
+
+/// The state machines that decide for a feed.
+pub(crate) mod cores {
+    pub(crate) use super::intake::IntakeCore;
+    #[cfg(test)]
+    pub(crate) use super::intake::{Arrival, Glance, IntakeConfig};
+    #[cfg(test)]
+    pub(crate) use super::supervisor::{BudgetConfig, ReconnectConfig};
+    pub(crate) use super::supervisor::{Reconnect, RestartBudget};
+}

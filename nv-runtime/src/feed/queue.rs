@@ -4,6 +4,8 @@ use std::time::Duration;
 use nv_core::{Frame, MonoTime};
 use serde::{Deserialize, Serialize};
 
+use crate::decisions::nanos;
+
 /// What a feed's frame queue does when it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,14 +19,25 @@ pub enum QueuePolicy {
 }
 
 /// A frame that waits for its first step. What decides knows its number and its time alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "", deserialize = "T: Default"))]
 pub(crate) struct Queued<T = Frame> {
     pub(crate) seq: u64,
+    #[serde(with = "nanos")]
     pub(crate) received: MonoTime,
+    #[serde(skip)]
     pub(crate) frame: T,
     pub(crate) session: u32,
     /// How often the stream was cut before this frame; stages are told when it changes.
     pub(crate) cuts: u32,
+}
+
+impl<T> Queued<T> {
+    /// What decides about it.
+    pub(crate) fn without_frame(&self) -> Queued<()> {
+        let Self { seq, received, session, cuts, .. } = *self;
+        Queued { seq, received, frame: (), session, cuts }
+    }
 }
 
 /// What became of a frame that was pushed.

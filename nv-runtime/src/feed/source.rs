@@ -8,8 +8,9 @@ use nv_perception::{
 };
 
 use super::intake::Intaken;
-use super::supervisor::{Reconnect, Remedy, remedy};
+use super::supervisor::{Reconnect, ReconnectConfig, Remedy, remedy};
 use super::{FeedShared, Intake, RestartConfig};
+use crate::decisions::Recorded as _;
 use crate::guard::{Foreign, panic_error};
 use crate::health::HealthHub;
 use crate::permits::ConnectPermits;
@@ -77,7 +78,8 @@ impl Connector {
         permits: ConnectPermits,
         config: RestartConfig,
     ) -> Self {
-        let reconnect = Reconnect::new(&config, shared.seed(), shared.clock.now());
+        let reconnect = ReconnectConfig::new(&config, shared.seed(), shared.clock.now());
+        let reconnect = Reconnect::recorded(reconnect, shared.decisions.as_ref(), &shared.name);
         Self { factory, spec, shared, health, permits, config, reconnect, camera: None, sessions: 0 }
     }
 

@@ -233,7 +233,7 @@ mod tests {
     fn waiting_for_results_waits_where_there_is_no_batch_point() {
         let clock = Arc::new(SystemClock::new());
         let config = IntakeConfig { capacity: 1, policy: QueuePolicy::Block, freshness: None };
-        let intake = Arc::new(Intake::new("gate".into(), clock, config));
+        let intake = Arc::new(Intake::new("gate".into(), clock, config, None));
         let (_steps, completions) = attach(FeedPipeline { steps: Vec::new() }, &intake, true);
         assert!(matches!(completions.try_recv(), Err(crossbeam_channel::TryRecvError::Empty)));
     }

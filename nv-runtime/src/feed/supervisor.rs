@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use nv_core::MonoTime;
 use nv_perception::SourceErrorKind;
+use serde::{Deserialize, Serialize};
 
 use super::RestartConfig;
+use crate::decisions::{At, CoreLog, For, Recorded, nanos};
 
 /// What a source's trouble calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,22 +48,46 @@ pub(crate) struct Reconnect {
     good: u32,
     /// When the source last gave a frame, or was opened.
     heard: MonoTime,
+    log: CoreLog,
+}
+
+/// What a [`Reconnect`] is made with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ReconnectConfig {
+    now: At,
+    #[serde(with = "nanos")]
+    stall_timeout: Duration,
+    #[serde(flatten)]
+    backoff: BackoffConfig,
+}
+
+/// A call of a [`Reconnect`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReconnectInput {
+    Opened { now: At },
+    Frame { now: At, suspect: bool },
+    StallsAt,
+    Lost,
 }
 
 /// After so many good frames a session counts as a success. A camera that gives a frame and falls over, again and again, does
 /// not.
 const GOOD_FRAMES: u32 = 8;
 
-impl Reconnect {
+impl ReconnectConfig {
     pub(crate) fn new(config: &RestartConfig, seed: u64, now: MonoTime) -> Self {
-        let backoff = Backoff::new(config.reconnect_backoff, config.max_reconnect_backoff, seed);
-        Self { backoff, stall_timeout: config.stall_timeout, good: 0, heard: now }
+        let backoff = BackoffConfig { first: config.reconnect_backoff, most: config.max_reconnect_backoff, seed };
+        Self { now: At(now), stall_timeout: config.stall_timeout, backoff }
     }
+}
 
+impl Reconnect {
     /// A session began.
     pub(crate) fn opened(&mut self, now: MonoTime) {
         self.good = 0;
         self.heard = now;
+        self.log.note(|| (ReconnectInput::Opened { now: At(now) }, ()));
     }
 
     /// The source gave a frame.
@@ -73,16 +99,41 @@ impl Reconnect {
                 self.backoff.reset();
             }
         }
+        self.log.note(|| (ReconnectInput::Frame { now: At(now), suspect }, self.good));
     }
 
     /// When the session counts as lost, if there is no frame until then.
     pub(crate) fn stalls_at(&self) -> MonoTime {
-        self.heard + self.stall_timeout
+        let at = self.heard + self.stall_timeout;
+        self.log.note(|| (ReconnectInput::StallsAt, At(at)));
+        at
     }
 
     /// The session was lost, or could not be opened: how long to wait before the next try.
     pub(crate) fn lost(&mut self) -> Duration {
-        self.backoff.next()
+        let delay = self.backoff.next();
+        self.log.note(|| (ReconnectInput::Lost, For(delay)));
+        delay
+    }
+}
+
+impl Recorded for Reconnect {
+    const KIND: &'static str = "reconnect";
+    type Config = ReconnectConfig;
+    type Input = ReconnectInput;
+
+    fn with_log(config: ReconnectConfig, log: CoreLog) -> Self {
+        let ReconnectConfig { now: At(now), stall_timeout, backoff } = config;
+        Self { backoff: Backoff::new(backoff), stall_timeout, good: 0, heard: now, log }
+    }
+
+    fn call(&mut self, input: ReconnectInput) {
+        match input {
+            ReconnectInput::Opened { now: At(now) } => self.opened(now),
+            ReconnectInput::Frame { now: At(now), suspect } => self.frame(now, suspect),
+            ReconnectInput::StallsAt => drop(self.stalls_at()),
+            ReconnectInput::Lost => drop(self.lost()),
+        }
     }
 }
 
@@ -94,27 +145,65 @@ pub(crate) struct RestartBudget {
     backoff: Backoff,
     /// When those within the window were.
     recent: VecDeque<MonoTime>,
+    log: CoreLog,
+}
+
+/// What a [`RestartBudget`] is made with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BudgetConfig {
+    max: u32,
+    #[serde(with = "nanos")]
+    window: Duration,
+    #[serde(flatten)]
+    backoff: BackoffConfig,
+}
+
+/// A call of a [`RestartBudget`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BudgetInput {
+    Failed { now: At },
+}
+
+impl BudgetConfig {
+    pub(crate) fn new(config: &RestartConfig, seed: u64) -> Self {
+        let backoff = BackoffConfig { first: config.backoff, most: config.max_backoff, seed };
+        Self { max: config.max_restarts, window: config.window, backoff }
+    }
 }
 
 impl RestartBudget {
-    pub(crate) fn new(config: &RestartConfig, seed: u64) -> Self {
-        let max = usize::try_from(config.max_restarts).unwrap_or(usize::MAX);
-        let backoff = Backoff::new(config.backoff, config.max_backoff, seed);
-        Self { max, window: config.window, backoff, recent: VecDeque::new() }
-    }
-
     /// Something failed. The number of this restart within the window, and how long to wait before it; `None`: the budget is
     /// spent.
     pub(crate) fn failed(&mut self, now: MonoTime) -> Option<(usize, Duration)> {
         while self.recent.front().is_some_and(|&at| now.since(at) >= self.window) {
             self.recent.pop_front();
         }
-        if self.recent.len() >= self.max {
-            return None;
+        let restart = (self.recent.len() < self.max).then(|| {
+            let delay = self.backoff.at(self.recent.len());
+            self.recent.push_back(now);
+            (self.recent.len(), delay)
+        });
+        self.log.note(|| (BudgetInput::Failed { now: At(now) }, restart.map(|(number, delay)| (number, For(delay)))));
+        restart
+    }
+}
+
+impl Recorded for RestartBudget {
+    const KIND: &'static str = "restarts";
+    type Config = BudgetConfig;
+    type Input = BudgetInput;
+
+    fn with_log(config: BudgetConfig, log: CoreLog) -> Self {
+        let BudgetConfig { max, window, backoff } = config;
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        Self { max, window, backoff: Backoff::new(backoff), recent: VecDeque::new(), log }
+    }
+
+    fn call(&mut self, input: BudgetInput) {
+        match input {
+            BudgetInput::Failed { now: At(now) } => drop(self.failed(now)),
         }
-        let delay = self.backoff.at(self.recent.len());
-        self.recent.push_back(now);
-        Some((self.recent.len(), delay))
     }
 }
 
@@ -128,8 +217,18 @@ struct Backoff {
     random: u64,
 }
 
+/// What a [`Backoff`] is made with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct BackoffConfig {
+    #[serde(with = "nanos")]
+    first: Duration,
+    #[serde(with = "nanos")]
+    most: Duration,
+    seed: u64,
+}
+
 impl Backoff {
-    fn new(first: Duration, most: Duration, seed: u64) -> Self {
+    fn new(BackoffConfig { first, most, seed }: BackoffConfig) -> Self {
         Self { first, most, tries: 0, random: seed }
     }
 
@@ -169,7 +268,11 @@ mod tests {
     use super::*;
 
     fn reconnect(seed: u64) -> Reconnect {
-        Reconnect::new(&RestartConfig::default(), seed, MonoTime::ZERO)
+        Reconnect::with_log(ReconnectConfig::new(&RestartConfig::default(), seed, MonoTime::ZERO), CoreLog::default())
+    }
+
+    fn budget(config: &RestartConfig, seed: u64) -> RestartBudget {
+        RestartBudget::with_log(BudgetConfig::new(config, seed), CoreLog::default())
     }
 
     /// Whether the delay is that of the `n`th try, from 0.
@@ -239,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_spent_and_comes_back_with_time() {
-        let mut budget = RestartBudget::new(&RestartConfig::default(), 4);
+        let mut budget = budget(&RestartConfig::default(), 4);
         for n in 1..=5 {
             let (number, delay) = budget.failed(ms(n * 1_000)).unwrap();
             let full = Duration::from_secs(1 << (n - 1));
@@ -257,7 +360,7 @@ mod tests {
     #[test]
     fn no_restarts_means_none() {
         let config = RestartConfig { max_restarts: 0, ..RestartConfig::default() };
-        assert_eq!(RestartBudget::new(&config, 5).failed(MonoTime::ZERO), None);
+        assert_eq!(budget(&config, 5).failed(MonoTime::ZERO), None);
     }
 
     proptest! {
@@ -268,7 +371,7 @@ mod tests {
             max in 1u32..8,
         ) {
             let config = RestartConfig { max_restarts: max, ..RestartConfig::default() };
-            let mut budget = RestartBudget::new(&config, seed);
+            let mut budget = budget(&config, seed);
             let (mut now, mut restarts) = (0, Vec::<u64>::new());
             for step in steps {
                 now += step;

@@ -148,7 +148,9 @@ impl Live<'_> {
     ) -> Arc<Intake> {
         let policy = policy.unwrap_or(if info.live { QueuePolicy::DropOldest } else { QueuePolicy::Block });
         let (name, clock) = (self.shared.name.clone(), self.shared.clock.clone());
-        let intake = Arc::new(Intake::new(name, clock, IntakeConfig { capacity, policy, freshness }));
+        let config = IntakeConfig { capacity, policy, freshness };
+        let decisions = self.shared.decisions.as_ref();
+        let intake = Arc::new(Intake::new(name, clock, config, decisions));
         self.shared.begin(intake)
     }
 

@@ -1,10 +1,13 @@
 use std::time::Duration;
 
 use nv_core::{DropReason, Frame, MonoTime, Name};
+use serde::{Deserialize, Serialize};
 
 use super::super::ledger::{DropRecord, FrameCounts, Ledger};
 use super::super::queue::{Cadence, FrameQueue, Pushed, QueuePolicy, Queued};
+use super::record::Input;
 use crate::batch::EntryKey;
+use crate::decisions::{At, CoreLog, nanos};
 
 /// What becomes of a feed's frames before their first step, and the account of all of them: a pure state machine. No thread, no
 /// channel, no clock; `now` is passed in.
@@ -36,16 +39,18 @@ pub(crate) struct IntakeCore<T = Frame> {
     /// How often frames were let in again after some were discarded.
     resumed: u32,
     phase: Phase,
+    log: CoreLog,
 }
 
 /// What an intake is made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IntakeConfig {
     /// Frames that may wait.
     pub(crate) capacity: usize,
     /// What happens when they are more.
     pub(crate) policy: QueuePolicy,
     /// The oldest a frame may be to be bound before the newest one; `None`: one measured frame interval.
+    #[serde(with = "nanos")]
     pub(crate) freshness: Option<Duration>,
 }
 
@@ -64,7 +69,8 @@ const DEFAULT_FRESHNESS: Duration = Duration::from_millis(40);
 
 /// What became of a frame that came in. Those that did not get in come back: giving their memory back is others' code, and
 /// the intake is under a lock.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case", bound = "")]
 pub(crate) enum Arrival<T> {
     /// It was received, and this one dropped as `QueueFull` for want of room: an older one, or itself.
     Taken(Option<Queued<T>>),
@@ -75,30 +81,35 @@ pub(crate) enum Arrival<T> {
     /// It had been received, and was dropped for this reason: no more frames come in.
     Closed(Queued<T>, DropReason),
     /// It was not received: no more frames come in.
-    Refused(T),
+    Refused(#[serde(skip)] T),
 }
 
 /// A frame that a claim stood for.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(bound = "")]
 pub(crate) struct Bound<T = Frame> {
     pub(crate) queued: Queued<T>,
+    #[serde(with = "nanos")]
     pub(crate) at: MonoTime,
     /// The entry that it was bound to, or why the claim came to nothing.
     pub(crate) outcome: Result<EntryKey, DropReason>,
 }
 
 /// What the executor finds when it looks.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(bound = "")]
 pub(crate) struct Glance<T = Frame> {
     /// Frames that claims took since it last looked.
     pub(crate) bound: Vec<Bound<T>>,
     /// Frames that were passed over for them, and have been booked as dropped.
+    #[serde(skip)]
     pub(crate) superseded: Vec<T>,
     /// Frames in the queue.
     pub(crate) queued: usize,
     /// Claims that wait for a frame to be bound.
     pub(crate) claims: usize,
     /// When the next frame is due; `None` where none is to come.
+    #[serde(with = "nanos")]
     pub(crate) next_due: Option<MonoTime>,
     /// Whether no more frames come in.
     pub(crate) ended: bool,
@@ -136,7 +147,13 @@ impl<T> IntakeCore<T> {
             skipped: false,
             resumed: 0,
             phase: Phase::Open,
+            log: CoreLog::default(),
         }
+    }
+
+    /// Notes what it is told and what it decides in `log`.
+    pub(crate) fn set_log(&mut self, log: CoreLog) {
+        self.log = log;
     }
 
     // --- The source's side.
@@ -148,6 +165,19 @@ impl<T> IntakeCore<T> {
 
     /// Takes in a frame, to which `stamp` gives its number. While the feed is paused or restarting it is dropped at once.
     pub(crate) fn push(
+        &mut self,
+        now: MonoTime,
+        session: u32,
+        cuts: u32,
+        frame: T,
+        stamp: impl FnOnce(T, u64) -> T,
+    ) -> Arrival<T> {
+        let arrival = self.receive(now, session, cuts, frame, stamp);
+        self.log.note(|| (Input::Push { now: At(now), session, cuts }, &arrival));
+        arrival
+    }
+
+    fn receive(
         &mut self,
         now: MonoTime,
         session: u32,
@@ -179,11 +209,15 @@ impl<T> IntakeCore<T> {
 
     /// Takes in a frame for which there was no room.
     pub(crate) fn retry(&mut self, now: MonoTime, queued: Queued<T>) -> Arrival<T> {
-        if let Phase::Closed(reason) = self.phase {
+        let again = queued.without_frame();
+        let arrival = if let Phase::Closed(reason) = self.phase {
             self.ledger.drop(queued.seq, reason, None, now);
-            return Arrival::Closed(queued, reason);
-        }
-        self.queue_up(now, queued)
+            Arrival::Closed(queued, reason)
+        } else {
+            self.queue_up(now, queued)
+        };
+        self.log.note(|| (Input::Retry { now: At(now), queued: again }, &arrival));
+        arrival
     }
 
     fn queue_up(&mut self, now: MonoTime, queued: Queued<T>) -> Arrival<T> {
@@ -199,12 +233,14 @@ impl<T> IntakeCore<T> {
     /// Counts frames that the source lost.
     pub(crate) fn lost_upstream(&mut self, count: u64) {
         self.ledger.lost_upstream(count);
+        self.log.note(|| (Input::LostUpstream { count }, ()));
     }
 
     /// The source has lost its session. There is another one once it gives a frame.
     pub(crate) fn disconnected(&mut self) {
         self.connected = false;
         self.cadence.interrupt();
+        self.log.note(|| (Input::Disconnected, ()));
     }
 
     /// No more frames come in: the source has ended.
@@ -212,6 +248,7 @@ impl<T> IntakeCore<T> {
         if self.phase == Phase::Open {
             self.phase = Phase::Ended;
         }
+        self.log.note(|| (Input::End, ()));
     }
 
     // --- The executor's side.
@@ -227,11 +264,14 @@ impl<T> IntakeCore<T> {
         glance.ended = self.phase != Phase::Open;
         glance.running = self.phase == Phase::Open && self.connected && !self.paused && !self.restarting;
         glance.next_due = if glance.running { self.cadence.next_due() } else { None };
+        self.log.note(|| (Input::Glance, &*glance));
     }
 
     /// Takes the oldest frame out of the queue.
     pub(crate) fn pop(&mut self) -> Option<Queued<T>> {
-        self.queue.pop()
+        let queued = self.queue.pop();
+        self.log.note(|| (Input::Pop, &queued));
+        queued
     }
 
     /// Whether it is time to wake a source that waits for room.
@@ -242,21 +282,27 @@ impl<T> IntakeCore<T> {
     /// Notes that `count` claims are on their way to the batch point.
     pub(crate) fn add_claims(&mut self, count: usize) {
         self.claims += count;
+        self.log.note(|| (Input::AddClaims { count }, ()));
     }
 
     /// Notes that `count` claims were not taken after all.
     pub(crate) fn return_claims(&mut self, count: usize) {
         self.claims = self.claims.saturating_sub(count);
+        self.log.note(|| (Input::ReturnClaims { count }, ()));
     }
 
     /// Ends a frame as emitted. False if it has ended before.
     pub(crate) fn emit(&mut self, seq: u64) -> bool {
-        self.ledger.emit(seq)
+        let ended = self.ledger.emit(seq);
+        self.log.note(|| (Input::Emit { seq }, ended));
+        ended
     }
 
     /// Ends a frame as dropped at `step`. False if it has ended before.
     pub(crate) fn drop_frame(&mut self, now: MonoTime, seq: u64, reason: DropReason, step: Option<&Name>) -> bool {
-        self.ledger.drop(seq, reason, step.cloned(), now)
+        let ended = self.ledger.drop(seq, reason, step.cloned(), now);
+        self.log.note(|| (Input::Drop { now: At(now), seq, reason, step: step.cloned() }, ended));
+        ended
     }
 
     /// Takes no more frames and drops those that wait.
@@ -264,12 +310,15 @@ impl<T> IntakeCore<T> {
         if !matches!(self.phase, Phase::Closed(_)) {
             self.phase = Phase::Closed(reason);
         }
-        self.drop_queued(now, reason)
+        let dropped = self.drop_queued(now, reason);
+        self.log.note(|| (Input::Close { now: At(now), reason }, &dropped));
+        dropped
     }
 
     /// Ends every frame that has not ended yet, nobody being left who could, and forgets what the executor was to hear.
     pub(crate) fn abandon(&mut self, now: MonoTime, reason: DropReason) -> (Vec<Bound<T>>, Vec<T>) {
         self.ledger.drop_all(reason, now);
+        self.log.note(|| (Input::Abandon { now: At(now), reason }, self.counts()));
         (std::mem::take(&mut self.bound), std::mem::take(&mut self.superseded))
     }
 
@@ -277,11 +326,13 @@ impl<T> IntakeCore<T> {
     /// feeds.
     pub(crate) fn set_restarting(&mut self, now: MonoTime, restarting: bool) -> Vec<Queued<T>> {
         self.restarting = restarting;
-        if !restarting {
-            return Vec::new();
+        let mut dropped = Vec::new();
+        if restarting {
+            self.skipped = true;
+            dropped = self.drop_queued(now, DropReason::FeedRestarted);
         }
-        self.skipped = true;
-        self.drop_queued(now, DropReason::FeedRestarted)
+        self.log.note(|| (Input::Restarting { now: At(now), restarting }, &dropped));
+        dropped
     }
 
     fn drop_queued(&mut self, now: MonoTime, reason: DropReason) -> Vec<Queued<T>> {
@@ -302,13 +353,16 @@ impl<T> IntakeCore<T> {
     {
         self.claims = self.claims.saturating_sub(1);
         let freshness = self.freshness.or(self.cadence.interval()).unwrap_or(DEFAULT_FRESHNESS);
+        let mut passed_over = 0;
         let queued = self.queue.bind(now, freshness, |q| {
-            *superseded += 1;
+            passed_over += 1;
             self.ledger.drop(q.seq, DropReason::Superseded, None, now);
             self.superseded.push(q.frame);
-        })?;
-        self.bound.push(Bound { queued: queued.clone(), at: now, outcome: Ok(key) });
-        Some(queued)
+        });
+        self.bound.extend(queued.clone().map(|queued| Bound { queued, at: now, outcome: Ok(key) }));
+        *superseded += passed_over;
+        self.log.note(|| (Input::Bind { now: At(now), key }, (passed_over, &queued)));
+        queued
     }
 
     /// Gives up `count` claims: the executor learns that the frames they would have been bound to could not be taken.
@@ -318,6 +372,7 @@ impl<T> IntakeCore<T> {
             let Some(queued) = self.queue.pop() else { break };
             self.bound.push(Bound { queued, at: now, outcome: Err(reason) });
         }
+        self.log.note(|| (Input::VoidClaims { now: At(now), count, reason }, ()));
     }
 
     // --- The owner's side.
@@ -328,6 +383,7 @@ impl<T> IntakeCore<T> {
             // How long it was paused says nothing of the source's rhythm.
             self.cadence.interrupt();
         }
+        self.log.note(|| (Input::Paused { paused }, ()));
     }
 
     // --- Everybody's.
@@ -342,141 +398,4 @@ impl<T> IntakeCore<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::super::queue::tests::ms;
-    use super::*;
-
-    fn core(capacity: usize, policy: QueuePolicy) -> IntakeCore<()> {
-        IntakeCore::new(IntakeConfig { capacity, policy, freshness: None })
-    }
-
-    fn push(core: &mut IntakeCore<()>, at: u64) -> Arrival<()> {
-        core.push(ms(at), 0, 0, (), |(), _| ())
-    }
-
-    fn look(core: &mut IntakeCore<()>) -> Glance<()> {
-        let mut glance = Glance::default();
-        core.glance(&mut glance);
-        glance
-    }
-
-    fn popped<A>(core: &mut IntakeCore<()>, what: impl Fn(Queued<()>) -> A) -> Vec<A> {
-        std::iter::from_fn(|| core.pop()).map(what).collect()
-    }
-
-    #[test]
-    fn a_paused_live_feed_takes_nothing_and_is_not_waited_for() {
-        let mut core = core(16, QueuePolicy::DropOldest);
-        for n in 0..9 {
-            assert!(matches!(push(&mut core, n * 40), Arrival::Taken(None)));
-        }
-        let glance = look(&mut core);
-        assert_eq!((glance.running, glance.next_due), (true, Some(ms(360))));
-        core.set_paused(true);
-        let glance = look(&mut core);
-        assert_eq!((glance.running, glance.next_due), (false, None));
-        for at in [360, 400] {
-            assert!(matches!(push(&mut core, at), Arrival::Discarded(_, DropReason::FeedStopped)));
-        }
-        assert_eq!(look(&mut core).queued, 9, "what was inside goes on");
-        core.set_paused(false);
-        push(&mut core, 50_000);
-        push(&mut core, 50_040);
-        assert_eq!(look(&mut core).next_due, Some(ms(50_080)), "the pause is no interval");
-        let cuts = popped(&mut core, |q| q.cuts);
-        assert_eq!(cuts, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1], "the stages are told of the gap");
-        let counts = core.counts();
-        assert_eq!((counts.received, counts.dropped.get(&DropReason::FeedStopped)), (13, Some(&2)));
-        assert!(counts.is_balanced());
-    }
-
-    #[test]
-    fn a_lost_source_is_not_waited_for() {
-        let mut core = core(16, QueuePolicy::DropOldest);
-        for n in 0..9 {
-            push(&mut core, n * 40);
-        }
-        core.disconnected();
-        let glance = look(&mut core);
-        assert_eq!((glance.running, glance.next_due), (false, None));
-        assert!(matches!(core.push(ms(9_000), 1, 0, (), |(), _| ()), Arrival::Taken(None)));
-        let glance = look(&mut core);
-        assert_eq!((glance.running, glance.next_due), (true, Some(ms(9_040))));
-        assert_eq!(popped(&mut core, |q| q.session), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    }
-
-    #[test]
-    fn a_pause_without_frames_cuts_nothing() {
-        let mut core = core(8, QueuePolicy::DropOldest);
-        core.set_paused(true);
-        core.set_paused(false);
-        push(&mut core, 0);
-        assert_eq!(popped(&mut core, |q| q.cuts), [0]);
-    }
-
-    #[test]
-    fn a_frame_that_waits_for_room_is_received_once() {
-        let mut core = core(1, QueuePolicy::Block);
-        push(&mut core, 0);
-        let Arrival::Full(waiting) = push(&mut core, 1) else { panic!("there is no room") };
-        let Arrival::Full(waiting) = core.retry(ms(2), waiting) else { panic!("there still is none") };
-        assert_eq!(core.pop().map(|q| q.seq), Some(0));
-        assert!(matches!(core.retry(ms(3), waiting), Arrival::Taken(None)));
-        let Arrival::Full(waiting) = push(&mut core, 4) else { panic!("there is no room") };
-        assert_eq!(core.close(ms(5), DropReason::Shutdown).len(), 1);
-        assert!(matches!(core.retry(ms(5), waiting), Arrival::Closed(Queued { seq: 2, .. }, DropReason::Shutdown)));
-        assert!(matches!(push(&mut core, 6), Arrival::Refused(())));
-        let counts = core.counts();
-        assert_eq!((counts.received, counts.inside), (3, 1), "what was taken out of the queue is with the executor");
-        assert!(counts.is_balanced());
-    }
-
-    proptest! {
-        /// Whatever comes when: the account balances, and at the end nothing is left inside.
-        #[test]
-        fn every_frame_ends_once(
-            policy in prop_oneof![
-                Just(QueuePolicy::DropOldest),
-                Just(QueuePolicy::DropNewest),
-                Just(QueuePolicy::Block)
-            ],
-            events in prop::collection::vec((0u8..12, 0u64..50), 0..200),
-        ) {
-            let mut core = core(3, policy);
-            let (mut now, mut waiting) = (0, None);
-            let key = crate::batch::EntryKey::default();
-            for (event, ms_later) in events {
-                now += ms_later;
-                match event {
-                    0..4 if waiting.is_none() => {
-                        if let Arrival::Full(queued) = push(&mut core, now) {
-                            waiting = Some(queued);
-                        }
-                    }
-                    4 => if let Some(queued) = waiting.take()
-                        && let Arrival::Full(queued) = core.retry(ms(now), queued)
-                    {
-                        waiting = Some(queued);
-                    }
-                    5 => { let _ = core.pop().map(|q| core.emit(q.seq)); }
-                    6 => core.add_claims(1),
-                    7 => { let _ = core.bind(ms(now), key, &mut 0); }
-                    8 => core.void_claims(ms(now), 1, DropReason::Unavailable),
-                    9 => core.set_paused(ms_later % 2 == 0),
-                    10 => { core.set_restarting(ms(now), ms_later % 2 == 0); }
-                    _ => for bound in look(&mut core).bound {
-                        prop_assert!(core.drop_frame(ms(now), bound.queued.seq, DropReason::Expired, None));
-                    }
-                }
-                prop_assert!(core.counts().is_balanced());
-                prop_assert!(core.queue.len() <= 3);
-            }
-            core.close(ms(now), DropReason::Shutdown);
-            core.abandon(ms(now), DropReason::Shutdown);
-            prop_assert_eq!(core.counts().inside, 0);
-            prop_assert!(core.counts().is_balanced());
-        }
-    }
-}
+mod tests;

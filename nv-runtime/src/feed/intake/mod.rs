@@ -1,14 +1,15 @@
 mod core;
+mod record;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nv_core::{Clock, DropReason, Frame, MonoTime, Name};
 
-use self::core::{Arrival, IntakeCore};
-pub(crate) use self::core::{Bound, Glance, IntakeConfig};
+pub(crate) use self::core::{Arrival, Bound, Glance, IntakeConfig, IntakeCore};
 use super::ledger::{DropRecord, FrameCounts};
 use super::queue::Queued;
 use super::source::SourceEnd;
 use crate::batch::EntryKey;
+use crate::decisions::{DecisionLog, Recorded as _};
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// Where a feed's frames come in: an [`IntakeCore`], shared by the feed's source thread, its executor and the batch point that
@@ -41,9 +42,16 @@ pub(crate) enum Intaken {
 }
 
 impl Intake {
-    pub(crate) fn new(feed: Name, clock: Arc<dyn Clock>, config: IntakeConfig) -> Self {
+    pub(crate) fn new(
+        feed: Name,
+        clock: Arc<dyn Clock>,
+        config: IntakeConfig,
+        decisions: Option<&DecisionLog>,
+    ) -> Self {
         let (wake, wakeups) = bounded(1);
-        let state = State { core: IntakeCore::new(config), source_end: None };
+        let mut core = IntakeCore::new(config);
+        core.set_log(IntakeCore::<()>::begin(&config, decisions, &feed));
+        let state = State { core, source_end: None };
         Self { feed, clock, state: Mutex::new(state), room: Condvar::new(), wake, wakeups }
     }
 
