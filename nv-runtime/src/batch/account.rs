@@ -13,6 +13,7 @@ pub(super) struct Account {
     /// The plain counts; what is derived is filled in by [`metrics`](Self::metrics).
     pub(super) counts: BatchMetrics,
     wait: Times,
+    formation: Times,
     process: Times,
     busy: Duration,
     /// Moving average of a batch's computation in milliseconds, by size; index 0 is size 1.
@@ -28,6 +29,7 @@ impl Account {
         Self {
             counts: BatchMetrics { sizes: vec![0; max_batch], ..BatchMetrics::default() },
             wait: Times::new(),
+            formation: Times::new(),
             process: Times::new(),
             busy: Duration::ZERO,
             time_by_size: vec![None; max_batch],
@@ -42,12 +44,13 @@ impl Account {
         self.since = now;
     }
 
-    /// Counts a batch, by how long each of its entries has waited; returns its number.
-    pub(super) fn dispatched(&mut self, waits: impl ExactSizeIterator<Item = Duration>) -> u64 {
+    /// Counts a batch, by how long it was in the making and how long each of its entries has waited; returns its number.
+    pub(super) fn dispatched(&mut self, formation: Duration, waits: impl ExactSizeIterator<Item = Duration>) -> u64 {
         self.counts.batches += 1;
         if let Some(count) = waits.len().checked_sub(1).and_then(|i| self.counts.sizes.get_mut(i)) {
             *count += 1;
         }
+        self.formation.record(formation);
         waits.for_each(|wait| self.wait.record(wait));
         self.next_batch += 1;
         self.next_batch - 1
@@ -74,6 +77,7 @@ impl Account {
         BatchMetrics {
             busy: if span > 0.0 { (self.busy.as_secs_f64() / span).min(1.0) } else { 0.0 },
             wait: self.wait.quantiles(),
+            formation: self.formation.quantiles(),
             process: self.process.quantiles(),
             time_by_size_ms: self.time_by_size.clone(),
             ..self.counts.clone()

@@ -34,6 +34,11 @@ impl Bisection {
         self.parts.extend((0..size).rev().map(|i| i..i + 1));
     }
 
+    /// Tries nothing more.
+    pub(crate) fn end(&mut self) {
+        self.parts.clear();
+    }
+
     /// The next part to try.
     pub(crate) fn next_part(&mut self) -> Option<Range<usize>> {
         self.parts.pop()

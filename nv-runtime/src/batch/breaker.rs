@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nv_core::MonoTime;
+use serde::{Deserialize, Serialize};
 
 /// Failures in a row that take a point down: of rebuilds, or of batches in which the processor itself was at fault.
 const LIMIT: u32 = 5;
@@ -45,7 +46,7 @@ struct Down {
 }
 
 /// What an event changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BreakerChange {
     /// Nothing.
     None,

@@ -1,15 +1,21 @@
 //! What to batch and when to dispatch: a pure state machine. No thread, no channel, no clock; `now` is passed in.
 
-use std::collections::VecDeque;
+mod entries;
+mod lane;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use nv_core::MonoTime;
 use serde::{Deserialize, Serialize};
 
-use super::standing::{Standing, StandingChange};
+use self::entries::EntryTable;
+use self::lane::{Lane, Waiting};
+use super::standing::StandingChange;
 
 /// Names a lane. A lane that was detached leaves a key that fits no other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct LaneKey {
     index: u32,
     generation: u32,
@@ -23,7 +29,7 @@ impl LaneKey {
 }
 
 /// Names an entry, from submission until its slot is freed. Afterwards it fits nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct EntryKey {
     index: u32,
     generation: u32,
@@ -39,7 +45,7 @@ pub(crate) struct FormerConfig {
 }
 
 /// Who a lane belongs to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct LaneSpec {
     /// Whether entries grow too old to be computed, and lanes are waited for by their cadence.
     pub(crate) live: bool,
@@ -50,11 +56,11 @@ pub(crate) struct LaneSpec {
 }
 
 /// Why a submission was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Refusal {
     /// The lane has no free slot.
     NoSlot,
-    /// The point holds `max_pending` entries, and the lane has something here already: its end is what to wait for.
+    /// The point holds `max_pending` parts, and the lane has something here already: its end is what to wait for.
     Full,
     /// The lane is gone.
     NoLane,
@@ -73,36 +79,64 @@ pub(crate) enum Decision {
     Idle,
 }
 
-/// An entry that leaves the former, to be computed.
+/// A part that is there to be computed.
+#[derive(Debug)]
+pub(crate) struct BoundPart<T> {
+    pub(crate) payload: T,
+    /// When its frame was received.
+    pub(crate) received: MonoTime,
+    /// Only parts of equal key share a batch.
+    pub(crate) batch_key: u64,
+}
+
+/// A part that leaves the former, to be computed.
 #[derive(Debug)]
 pub(crate) struct Taken<T> {
     pub(crate) key: EntryKey,
+    /// Which part of the entry it is.
+    pub(crate) part: u32,
     pub(crate) payload: T,
     /// From submission to now.
     pub(crate) wait: Duration,
 }
 
-/// Stride of a lane of weight 1: large, so that the division by the weight loses little.
-const STRIDE: u64 = 1 << 20;
-
 /// Forms batches from lanes.
+///
+/// An entry is a frame, whole or in parts (regions), under one slot. Parts are what batches are made of and what lanes are
+/// charged for.
 ///
 /// Invariant: whenever something waits that could be dispatched, [`decide`](Self::decide) says `Dispatch` or names a time.
 /// A slot is taken by [`submit`](Self::submit) or [`claim`](Self::claim) and freed exactly once: by
-/// [`release`](Self::release), [`abandon`](Self::abandon), [`detach`](Self::detach), or by [`take`](Self::take) for a
-/// claim without a frame and for an expired entry.
+/// [`release`](Self::release) of the entry's last part, by [`abandon`](Self::abandon) or [`detach`](Self::detach), or by
+/// [`take`](Self::take) where a claim finds no frame or the last part has expired.
+///
+/// # Fairness
+///
+/// Stride scheduling (Waldspurger and Weihl 1995), part by part: next is the lane that has been served least for its weight.
+/// Over any interval in which a lane of weight `w` never ran empty, beside lanes of weight `W` in all, itself included, of
+/// which `n` had something waiting, it is served at least `w / W` of all parts, less `1 + (n − 1) · w / W`. If the others
+/// never ran empty either, it is not served more than `w / W` plus as many.
+///
+/// With batch keys a batch is headed by the lane that is furthest behind its share, and filled by lanes of the same key in
+/// turn. So each key may run ahead of the others by a batch, and the bound grows by `1 + k · w / W` batches, where `k` is
+/// the number of keys.
 #[derive(Debug)]
 pub(crate) struct Former<T> {
     config: FormerConfig,
     lanes: Vec<LaneSlot<T>>,
-    entries: Vec<EntrySlot>,
-    free_entries: Vec<u32>,
-    /// Entries and claims that wait, over all lanes.
+    entries: EntryTable,
+    /// Parts and claims that wait, over all lanes.
     pending: usize,
-    /// Entries that were taken and not released.
+    /// Parts that were taken and not released.
     dispatched: usize,
-    /// The pass of the lane that was served last; lanes that wake up start from here.
-    pass: u64,
+    /// How far the lanes have come that are furthest behind; lanes that wake up start from here.
+    pass: u128,
+    /// Lanes that are quarantined.
+    quarantined: usize,
+    /// Whether any part has had a batch key other than 0.
+    keyed: bool,
+    /// The lanes that have something for a batch, while one is taken; kept for its memory.
+    order: Vec<Reverse<(u128, u32)>>,
 }
 
 #[derive(Debug)]
@@ -111,40 +145,13 @@ struct LaneSlot<T> {
     lane: Option<Lane<T>>,
 }
 
-#[derive(Debug)]
-struct Lane<T> {
-    spec: LaneSpec,
-    waiting: VecDeque<Waiting<T>>,
-    /// Slots taken: waiting and dispatched.
-    used: usize,
-    pass: u64,
-    /// Whether its source runs.
-    running: bool,
-    next_due: Option<MonoTime>,
-    /// Whether its entries may share batches.
-    standing: Standing,
-}
-
-#[derive(Debug)]
-struct Waiting<T> {
-    key: EntryKey,
-    submitted: MonoTime,
-    /// `None`: a claim.
-    bound: Option<BoundEntry<T>>,
-}
-
-#[derive(Debug)]
-struct BoundEntry<T> {
-    payload: T,
-    received: MonoTime,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct EntrySlot {
-    generation: u32,
-    /// `None`: free.
-    lane: Option<LaneKey>,
-    dispatched: Option<MonoTime>,
+/// What became of the part at the front of a lane.
+enum Served<T> {
+    Taken(Taken<T>, u64),
+    /// A claim without a frame, or too old.
+    Gone,
+    /// It does not go with the batch; it is still there.
+    Misfit,
 }
 
 impl<T> Former<T> {
@@ -152,61 +159,49 @@ impl<T> Former<T> {
         Self {
             config,
             lanes: Vec::new(),
-            entries: Vec::new(),
-            free_entries: Vec::new(),
+            entries: EntryTable::default(),
             pending: 0,
             dispatched: 0,
             pass: 0,
+            quarantined: 0,
+            keyed: false,
+            order: Vec::new(),
         }
     }
 
-    /// The most entries in a batch.
+    /// The most parts in a batch.
     pub(crate) fn max_batch(&self) -> usize {
         self.config.max_batch
     }
 
-    /// Lowers the most entries in a batch to what the processor takes.
+    /// Lowers the most parts in a batch to what the processor takes.
     pub(crate) fn limit_batch(&mut self, most: usize) {
         self.config.max_batch = self.config.max_batch.min(most.max(1));
     }
 
     /// Adds a lane.
     pub(crate) fn attach(&mut self, spec: LaneSpec) -> LaneKey {
-        let lane = Lane {
-            spec,
-            waiting: VecDeque::with_capacity(spec.slots),
-            used: 0,
-            pass: self.pass,
-            running: true,
-            next_due: None,
-            standing: Standing::default(),
-        };
+        let lane = Lane::new(spec, self.pass);
         let index = self.lanes.iter().position(|slot| slot.lane.is_none()).unwrap_or_else(|| {
             self.lanes.push(LaneSlot { generation: 0, lane: None });
             self.lanes.len() - 1
         });
         self.lanes[index].lane = Some(lane);
+        self.order.reserve(self.lanes.len());
         LaneKey { index: index as u32, generation: self.lanes[index].generation }
     }
 
     /// Removes a lane. What waits in it goes to `dropped`; what is being computed finds its key void when it comes back.
-    pub(crate) fn detach(&mut self, key: LaneKey, mut dropped: impl FnMut(T)) {
-        let Some(lane) = self.lane_mut(key) else { return };
-        let waiting = std::mem::take(&mut lane.waiting);
-        for w in waiting {
-            self.free_entry(w.key);
-            self.pending -= 1;
-            w.bound.map(|b| b.payload).map(&mut dropped);
-        }
-        for index in 0..self.entries.len() {
-            if self.entries[index].lane == Some(key) {
-                self.dispatched -= 1;
-                self.free_entry(EntryKey { index: index as u32, generation: self.entries[index].generation });
-            }
-        }
-        let slot = &mut self.lanes[key.index as usize];
-        slot.lane = None;
+    pub(crate) fn detach(&mut self, key: LaneKey, dropped: impl FnMut(T)) {
+        let Some(slot) = self.lanes.get_mut(key.index()).filter(|slot| slot.generation == key.generation) else {
+            return;
+        };
+        let Some(lane) = slot.lane.take() else { return };
         slot.generation = slot.generation.wrapping_add(1);
+        self.quarantined -= usize::from(lane.standing.is_quarantined());
+        self.pending -= lane.waiting.len();
+        self.dispatched -= self.entries.remove_lane(key);
+        lane.waiting.into_iter().filter_map(|w| w.bound).map(|b| b.payload).for_each(dropped);
     }
 
     /// Changes how many slots a lane has. Slots in use beyond it are freed as usual.
@@ -224,25 +219,25 @@ impl<T> Former<T> {
         }
     }
 
-    /// Submits an entry whose frame was received at `received`.
+    /// Submits an entry whose frame was received at `received`, of one part or more; takes `parts` only if it is taken.
     ///
     /// # Errors
-    /// It was not taken; `payload` comes back with the reason.
+    /// It was not taken.
     pub(crate) fn submit(
         &mut self,
         now: MonoTime,
         key: LaneKey,
-        received: MonoTime,
-        payload: T,
-    ) -> Result<EntryKey, (Refusal, T)> {
-        match self.admit(key) {
-            Ok(entry) => {
-                let waiting = Waiting { key: entry, submitted: now, bound: Some(BoundEntry { payload, received }) };
-                self.push(key, waiting);
-                Ok(entry)
-            }
-            Err(refusal) => Err((refusal, payload)),
+        (received, batch_key): (MonoTime, u64),
+        parts: &mut impl ExactSizeIterator<Item = T>,
+    ) -> Result<EntryKey, Refusal> {
+        debug_assert!(parts.len() > 0, "an entry has at least one part");
+        let entry = self.admit(key, parts.len())?;
+        self.keyed |= batch_key != 0;
+        for (part, payload) in parts.enumerate() {
+            let bound = Some(BoundPart { payload, received, batch_key });
+            self.push(key, Waiting { key: entry, part: part as u32, submitted: now, bound });
         }
+        Ok(entry)
     }
 
     /// Submits a claim: a frame is bound to it at dispatch.
@@ -250,8 +245,8 @@ impl<T> Former<T> {
     /// # Errors
     /// It was not taken.
     pub(crate) fn claim(&mut self, now: MonoTime, key: LaneKey) -> Result<EntryKey, Refusal> {
-        let entry = self.admit(key)?;
-        self.push(key, Waiting { key: entry, submitted: now, bound: None });
+        let entry = self.admit(key, 1)?;
+        self.push(key, Waiting { key: entry, part: 0, submitted: now, bound: None });
         Ok(entry)
     }
 
@@ -260,18 +255,21 @@ impl<T> Former<T> {
         if self.pending == 0 {
             return Decision::Idle;
         }
-        // When an entry of a quarantined lane may go, by itself.
+        // The busy case, without a look at the lanes.
+        if self.pending >= self.config.max_batch && self.quarantined == 0 && !self.keyed {
+            return Decision::Dispatch;
+        }
+        // When a part of a quarantined lane may go, by itself.
         let alone = self.lanes().filter_map(|l| l.alone_at(now)).min();
         if alone.is_some_and(|at| at <= now) {
             return Decision::Dispatch;
         }
         let sharing = || self.lanes().filter(|l| !l.standing.is_quarantined());
-        let ready: usize = sharing().map(|l| l.waiting.len()).sum();
         let oldest = sharing().filter_map(|l| l.waiting.front()).map(|w| w.submitted).min();
         let Some(oldest) = oldest else { return alone.map_or(Decision::Idle, Decision::WaitUntil) };
         let hold_end = oldest + self.config.max_latency;
-        if ready >= self.config.max_batch
-            || hold_end <= now
+        if hold_end <= now
+            || self.fills_a_batch()
             || !sharing().any(|lane| lane.is_expected(now, hold_end, self.config.max_latency))
         {
             return Decision::Dispatch;
@@ -279,86 +277,110 @@ impl<T> Former<T> {
         Decision::WaitUntil(alone.map_or(hold_end, |at| at.min(hold_end)))
     }
 
-    /// Takes a batch of at most `max_batch` entries, by weighted round robin over the lanes. An entry of a quarantined lane
-    /// makes a batch of its own.
+    /// Takes a batch of at most `max_batch` parts of one key, by stride scheduling over the lanes. A part of a quarantined
+    /// lane makes a batch of its own.
     ///
-    /// `bind` finds the frame for a claim and says when it was received, or nothing, in which case the claim is gone. An
-    /// entry of a live lane that is older than `max_age` goes to `expired` instead.
+    /// `bind` finds the frame for a claim, or nothing, in which case the claim is gone; one that does not go with the batch
+    /// stays where it is, bound. A part of a live lane that is older than `max_age` goes to `expired` instead.
     pub(crate) fn take(
         &mut self,
         now: MonoTime,
         batch: &mut Vec<Taken<T>>,
-        mut bind: impl FnMut(LaneKey, EntryKey) -> Option<(T, MonoTime)>,
-        mut expired: impl FnMut(EntryKey, T),
+        mut bind: impl FnMut(LaneKey, EntryKey) -> Option<BoundPart<T>>,
+        mut expired: impl FnMut(EntryKey, u32, T),
     ) {
-        while batch.len() < self.config.max_batch {
-            let alone = if batch.is_empty() { self.next_alone(now) } else { None };
-            let Some(index) = alone.or_else(|| self.next_lane()) else { break };
-            let slot = &mut self.lanes[index];
-            let lane_key = LaneKey { index: index as u32, generation: slot.generation };
-            let Some(lane) = &mut slot.lane else { break };
-            let Some(waiting) = lane.waiting.pop_front() else { break };
-            let live = lane.spec.live;
-            lane.standing.dispatched(now);
-            self.pending -= 1;
-            let wait = now.since(waiting.submitted);
-            let bound = waiting.bound.map(|b| (b.payload, b.received)).or_else(|| bind(lane_key, waiting.key));
-            let Some((payload, received)) = bound else {
-                self.free_entry(waiting.key);
-                continue;
-            };
-            if live && now.since(received) > self.config.max_age {
-                self.free_entry(waiting.key);
-                expired(waiting.key, payload);
-                continue;
-            }
-            self.charge(index);
-            self.entries[waiting.key.index as usize].dispatched = Some(now);
-            self.dispatched += 1;
-            batch.push(Taken { key: waiting.key, payload, wait });
-            if alone.is_some() {
-                break;
+        while let Some(index) = self.next_alone(now) {
+            if let Served::Taken(taken, _) = self.serve(index, now, None, &mut bind, &mut expired) {
+                batch.push(taken);
+                return;
             }
         }
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        let waiting = |(i, slot): (usize, &LaneSlot<T>)| {
+            slot.lane.as_ref().filter(|l| l.shares()).map(|l| Reverse((l.pass, i as u32)))
+        };
+        order.extend(self.lanes.iter().enumerate().filter_map(waiting));
+        // The lane that is furthest behind its share first; of equals the one that was attached first.
+        let mut order = BinaryHeap::from(order);
+        let mut batch_key = None;
+        // How far the lanes have come that had to be passed over for their key.
+        let mut passed_over = u128::MAX;
+        while batch.len() < self.config.max_batch
+            && let Some(Reverse((pass, index))) = order.pop()
+        {
+            match self.serve(index as usize, now, batch_key, &mut bind, &mut expired) {
+                Served::Taken(taken, key) => {
+                    batch.push(taken);
+                    batch_key = Some(key);
+                    self.pass = self.pass.max(pass.min(passed_over));
+                }
+                Served::Gone => {}
+                Served::Misfit => {
+                    passed_over = passed_over.min(pass);
+                    continue;
+                }
+            }
+            if let Some(lane) = self.lanes[index as usize].lane.as_ref().filter(|l| l.shares()) {
+                order.push(Reverse((lane.pass, index)));
+            }
+        }
+        self.order = order.into_vec();
     }
 
-    /// Takes in what became of an entry that is being computed: it succeeded, or failed by itself and not along with its
-    /// batch. Call before its slot is freed.
+    /// Takes in what became of a part that is being computed: it succeeded, or failed by itself and not along with its
+    /// batch. Call before it is released.
     pub(crate) fn judge(&mut self, key: EntryKey, failed: bool) -> Option<(LaneKey, StandingChange)> {
-        let lane_key = self.entry(key)?.lane?;
-        let change = self.lane_mut(lane_key)?.standing.record(failed);
+        let lane_key = self.entries.get(key)?.lane;
+        let pass = self.pass;
+        let lane = self.lane_mut(lane_key)?;
+        let change = lane.standing.record(failed);
+        match change {
+            StandingChange::None => {}
+            StandingChange::Quarantined => self.quarantined += 1,
+            StandingChange::Released => {
+                // What it missed is no claim on the others.
+                lane.pass = lane.pass.max(pass);
+                self.quarantined -= 1;
+            }
+        }
         Some((lane_key, change))
     }
 
-    /// Frees the slot of an entry that was computed. False if that has happened before: its result is to be discarded.
-    pub(crate) fn release(&mut self, key: EntryKey) -> bool {
-        if self.entry(key).is_none_or(|e| e.dispatched.is_none()) {
-            return false;
-        }
+    /// Ends a part that was `computed`, or failed; with the entry's last one its slot is free. False if the entry has gone:
+    /// the result is to be discarded.
+    pub(crate) fn release(&mut self, key: EntryKey, computed: bool) -> bool {
+        let Some(entry) = self.entries.get_mut(key).filter(|e| e.computing > 0) else { return false };
+        entry.computing -= 1;
+        let (lane, done) = (entry.lane, entry.is_done());
         self.dispatched -= 1;
-        self.free_entry(key);
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.served += u64::from(computed);
+        }
+        if done {
+            self.free(key);
+        }
         true
     }
 
-    /// Gives an entry up, wherever it is: frees its slot, so that its result is discarded or it is never computed.
-    /// Returns the payload if it was still waiting.
-    pub(crate) fn abandon(&mut self, key: EntryKey) -> Option<T> {
-        let entry = *self.entry(key)?;
-        if entry.dispatched.is_some() {
-            self.dispatched -= 1;
-            self.free_entry(key);
-            return None;
+    /// Gives an entry up, wherever its parts are: frees its slot, so that their results are discarded or they are never
+    /// computed. Those that were still waiting go to `dropped`.
+    pub(crate) fn abandon(&mut self, key: EntryKey, dropped: impl FnMut(T)) {
+        let Some(entry) = self.entries.get(key).copied() else { return };
+        self.dispatched -= entry.computing as usize;
+        self.pending -= entry.waiting as usize;
+        if let Some(lane) = self.lane_mut(entry.lane)
+            && let Some(at) = lane.waiting.iter().position(|w| w.key == key)
+        {
+            // An entry's parts lie side by side.
+            let parts = lane.waiting.drain(at..at + entry.waiting as usize);
+            parts.filter_map(|w| w.bound).map(|b| b.payload).for_each(dropped);
         }
-        let lane = self.lane_mut(entry.lane?)?;
-        let at = lane.waiting.iter().position(|w| w.key == key)?;
-        let waiting = lane.waiting.remove(at)?;
-        self.pending -= 1;
-        self.free_entry(key);
-        waiting.bound.map(|b| b.payload)
+        self.free(key);
     }
 
     /// Takes out everything that waits. Returns the lanes that lost claims by it, and how many.
-    pub(crate) fn drain(&mut self, mut dropped: impl FnMut(EntryKey, T)) -> Vec<(LaneKey, usize)> {
+    pub(crate) fn drain(&mut self, mut dropped: impl FnMut(EntryKey, u32, T)) -> Vec<(LaneKey, usize)> {
         let mut claims = Vec::new();
         for index in 0..self.lanes.len() {
             let generation = self.lanes[index].generation;
@@ -366,9 +388,9 @@ impl<T> Former<T> {
             let mut lost = 0;
             for waiting in std::mem::take(&mut lane.waiting) {
                 self.pending -= 1;
-                self.free_entry(waiting.key);
+                self.end_waiting(waiting.key);
                 match waiting.bound {
-                    Some(bound) => dropped(waiting.key, bound.payload),
+                    Some(bound) => dropped(waiting.key, waiting.part, bound.payload),
                     None => lost += 1,
                 }
             }
@@ -379,19 +401,35 @@ impl<T> Former<T> {
         claims
     }
 
-    /// When an entry was dispatched; `None` if it waits or is gone.
+    /// When the latest of an entry's parts was dispatched; `None` if all wait or the entry has gone.
     pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
-        self.entry(key)?.dispatched
+        self.entries.get(key)?.dispatched
     }
 
-    /// Entries and claims that wait.
+    /// Parts and claims that wait.
     pub(crate) fn pending(&self) -> usize {
         self.pending
     }
 
-    /// Entries that are being computed.
+    /// Parts that are being computed.
     pub(crate) fn in_dispatch(&self) -> usize {
         self.dispatched
+    }
+
+    /// How many slots a lane has; 0 if it has gone.
+    pub(crate) fn slots(&self, key: LaneKey) -> usize {
+        self.lane(key).map_or(0, |l| l.spec.slots)
+    }
+
+    /// Slots that a lane has in use.
+    #[cfg(test)]
+    pub(crate) fn used(&self, key: LaneKey) -> usize {
+        self.lane(key).map_or(0, |l| l.used)
+    }
+
+    /// Parts that were computed for a lane.
+    pub(crate) fn served(&self, key: LaneKey) -> u64 {
+        self.lane(key).map_or(0, |l| l.served)
     }
 
     // --- Inside.
@@ -400,18 +438,18 @@ impl<T> Former<T> {
         self.lanes.iter().filter_map(|slot| slot.lane.as_ref())
     }
 
+    fn lane(&self, key: LaneKey) -> Option<&Lane<T>> {
+        let slot = self.lanes.get(key.index())?;
+        if slot.generation == key.generation { slot.lane.as_ref() } else { None }
+    }
+
     fn lane_mut(&mut self, key: LaneKey) -> Option<&mut Lane<T>> {
-        let slot = self.lanes.get_mut(key.index as usize)?;
+        let slot = self.lanes.get_mut(key.index())?;
         if slot.generation == key.generation { slot.lane.as_mut() } else { None }
     }
 
-    fn entry(&self, key: EntryKey) -> Option<&EntrySlot> {
-        let slot = self.entries.get(key.index as usize)?;
-        (slot.generation == key.generation && slot.lane.is_some()).then_some(slot)
-    }
-
-    fn admit(&mut self, key: LaneKey) -> Result<EntryKey, Refusal> {
-        let (pass, full) = (self.pass, self.pending >= self.config.max_pending);
+    fn admit(&mut self, key: LaneKey, parts: usize) -> Result<EntryKey, Refusal> {
+        let (pass, full) = (self.pass, self.pending + parts > self.config.max_pending);
         let lane = self.lane_mut(key).ok_or(Refusal::NoLane)?;
         if lane.used >= lane.spec.slots {
             return Err(Refusal::NoSlot);
@@ -425,13 +463,7 @@ impl<T> Former<T> {
             lane.pass = lane.pass.max(pass);
         }
         lane.used += 1;
-        let index = self.free_entries.pop().unwrap_or_else(|| {
-            self.entries.push(EntrySlot { generation: 0, lane: None, dispatched: None });
-            (self.entries.len() - 1) as u32
-        });
-        let slot = &mut self.entries[index as usize];
-        slot.lane = Some(key);
-        Ok(EntryKey { index, generation: slot.generation })
+        Ok(self.entries.insert(key, parts as u32))
     }
 
     fn push(&mut self, key: LaneKey, waiting: Waiting<T>) {
@@ -441,53 +473,79 @@ impl<T> Former<T> {
         }
     }
 
-    fn free_entry(&mut self, key: EntryKey) {
-        let slot = &mut self.entries[key.index as usize];
-        debug_assert_eq!(slot.generation, key.generation, "an entry's slot is freed once");
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.dispatched = None;
-        let lane = slot.lane.take();
-        self.free_entries.push(key.index);
-        if let Some(lane) = lane.and_then(|lane| self.lane_mut(lane)) {
+    /// Ends a part that waited; with the entry's last one its slot is free.
+    fn end_waiting(&mut self, key: EntryKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.waiting -= 1;
+        if entry.is_done() {
+            self.free(key);
+        }
+    }
+
+    fn free(&mut self, key: EntryKey) {
+        let removed = self.entries.remove(key);
+        debug_assert!(removed.is_some(), "an entry's slot is freed once");
+        if let Some(lane) = removed.and_then(|entry| self.lane_mut(entry.lane)) {
             lane.used -= 1;
         }
     }
 
     /// The quarantined lane whose turn it is by now; the one that has waited longest.
     fn next_alone(&self, now: MonoTime) -> Option<usize> {
+        if self.quarantined == 0 {
+            return None;
+        }
         let due = |slot: &LaneSlot<T>| slot.lane.as_ref()?.alone_at(now).filter(|at| *at <= now);
         self.lanes.iter().enumerate().filter_map(|(i, slot)| Some((due(slot)?, i))).min().map(|(_, i)| i)
     }
 
-    /// The lane with something waiting that is furthest behind its share; the first of equals.
-    fn next_lane(&self) -> Option<usize> {
-        let shares = |l: &&Lane<T>| !l.waiting.is_empty() && !l.standing.is_quarantined();
-        let waiting = |slot: &LaneSlot<T>| slot.lane.as_ref().filter(shares).map(|l| l.pass);
-        self.lanes.iter().enumerate().filter_map(|(i, slot)| Some((waiting(slot)?, i))).min().map(|(_, i)| i)
+    /// Whether there is enough for a full batch that the lane that is furthest behind would head.
+    fn fills_a_batch(&self) -> bool {
+        let sharing = || self.lanes().filter(|l| l.shares());
+        let head = sharing().min_by_key(|l| l.pass).and_then(Lane::front_key);
+        // A claim's key is not known yet; it may go with any. A feed's frames are mostly alike.
+        let fits = |l: &&Lane<T>| head.is_none_or(|head| l.front_key().is_none_or(|key| key == head));
+        sharing().filter(fits).map(|l| l.waiting.len()).sum::<usize>() >= self.config.max_batch
     }
 
-    fn charge(&mut self, index: usize) {
-        if let Some(lane) = &mut self.lanes[index].lane {
-            self.pass = self.pass.max(lane.pass);
-            lane.pass += STRIDE / u64::from(lane.spec.weight.max(1));
+    /// Takes the part at the front of a lane, if it goes with a batch of key `batch_key`.
+    fn serve(
+        &mut self,
+        index: usize,
+        now: MonoTime,
+        batch_key: Option<u64>,
+        bind: &mut impl FnMut(LaneKey, EntryKey) -> Option<BoundPart<T>>,
+        expired: &mut impl FnMut(EntryKey, u32, T),
+    ) -> Served<T> {
+        let slot = &mut self.lanes[index];
+        let lane_key = LaneKey { index: index as u32, generation: slot.generation };
+        let Some(lane) = &mut slot.lane else { return Served::Gone };
+        let Some(Waiting { key, part, submitted, bound }) = lane.waiting.pop_front() else { return Served::Gone };
+        let bound = bound.or_else(|| bind(lane_key, key));
+        if let Some(bound) = bound {
+            self.keyed |= bound.batch_key != 0;
+            if lane.spec.live && now.since(bound.received) > self.config.max_age {
+                expired(key, part, bound.payload);
+            } else if batch_key.is_some_and(|batch| batch != bound.batch_key) {
+                lane.waiting.push_front(Waiting { key, part, submitted, bound: Some(bound) });
+                return Served::Misfit;
+            } else {
+                self.pending -= 1;
+                self.dispatched += 1;
+                lane.pass += lane.stride();
+                lane.standing.dispatched(now);
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.waiting -= 1;
+                    entry.computing += 1;
+                    entry.dispatched = Some(now);
+                }
+                let wait = now.since(submitted);
+                return Served::Taken(Taken { key, part, payload: bound.payload, wait }, bound.batch_key);
+            }
         }
-    }
-}
-
-impl<T> Lane<T> {
-    /// When its next entry may go by itself, if it is quarantined and has one waiting. May be past.
-    fn alone_at(&self, now: MonoTime) -> Option<MonoTime> {
-        let waits = self.standing.is_quarantined() && !self.waiting.is_empty();
-        waits.then(|| self.standing.not_before().unwrap_or(now))
-    }
-
-    /// Whether it is worth waiting for: its source runs, it has a free slot, and its next frame is due before the hold
-    /// ends. One that is overdue by more than the hold has stalled.
-    fn is_expected(&self, now: MonoTime, hold_end: MonoTime, hold: Duration) -> bool {
-        self.running
-            && self.waiting.is_empty()
-            && self.used < self.spec.slots
-            && self.next_due.is_some_and(|due| due <= hold_end && now <= due + hold)
+        self.pending -= 1;
+        self.end_waiting(key);
+        Served::Gone
     }
 }
 

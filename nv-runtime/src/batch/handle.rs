@@ -46,7 +46,7 @@ impl BatchRequest {
 impl BatchHandle {
     pub(crate) fn new(point: Arc<Point>) -> Self {
         let direct_slots = Arc::default();
-        let direct = point.attach(None, LaneKind::Direct, Arc::clone(&direct_slots));
+        let direct = point.attach(None, LaneKind::Direct, 1, Arc::clone(&direct_slots));
         Self { point, direct, direct_slots }
     }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 use nv_core::{Clock as _, HealthKind};
 use nv_perception::{BatchEntry, BatchProcessor, BatchTrace, StageError, StageErrorKind, StageOutput};
 
-use super::bisect::{Bisection, PartOutcome};
+use super::attempt::{Attempt, CallResult};
 use super::breaker::Backoff;
+use super::core::Verdict;
 use super::point::{Batch, Point};
-use super::route::{BatchReport, Reply, Verdict};
+use super::route::{BatchReport, Job, Reply};
 use super::{BatchError, EntryKey, ProcessorFactory};
 use crate::guard::{Foreign, guard, panic_error};
 use crate::sync::Arc;
@@ -27,6 +28,7 @@ pub(crate) struct Instance {
 /// What is kept of an entry while the processor has it.
 struct Route {
     key: EntryKey,
+    part: u32,
     reply: Reply,
     wait: Duration,
 }
@@ -39,10 +41,10 @@ struct Buffers {
     entries: Vec<BatchEntry>,
     /// By slot: the error of the last call that the entry was part of, if that call failed as a whole.
     failed: Vec<Option<Arc<StageError>>>,
-    bisection: Bisection,
+    attempt: Attempt,
     outcomes: Vec<Outcome>,
     verdicts: Vec<Verdict>,
-    valid: Vec<bool>,
+    wanted: Vec<bool>,
 }
 
 impl Instance {
@@ -79,75 +81,49 @@ impl Instance {
         }
     }
 
-    /// Computes one batch and routes its results.
-    ///
-    /// A batch that fails as a whole is bisected until the guilty stand alone, where the processor says that retrying does no
-    /// harm; after one that breaks the processor, its entries are tried one by one with the new processor, once.
+    /// Computes one batch and routes its results. What is called again after a failure is [`Attempt`]'s to say.
     fn compute(&self, processor: &mut Option<Processor>, buffers: &mut Buffers) {
-        let Buffers { batch, routes, entries, failed, bisection, outcomes, verdicts, valid } = buffers;
+        let Buffers { batch, routes, entries, failed, attempt, outcomes, verdicts, wanted } = buffers;
         for (slot, taken) in batch.taken.drain(..).enumerate() {
-            routes.push(Route { key: taken.key, reply: taken.payload.reply, wait: taken.wait });
-            entries.push(taken.payload.entry.at_slot(slot));
+            let Job { entry, reply } = taken.payload;
+            routes.push(Route { key: taken.key, part: taken.part, reply, wait: taken.wait });
+            entries.push(entry.at_slot(slot));
         }
         let size = entries.len();
         failed.clear();
         failed.resize(size, None);
         let started = self.point.clock.now();
-        let deadline = started + self.point.config.response_timeout;
-
-        let first = self.call(processor, entries, failed);
-        // Which entries failed by themselves is known where each was told apart.
-        let mut told_apart = first.is_ok() || size == 1;
-        let mut retried = false;
-        if let Err(called) = &first
-            && size > 1
-            && self.point.capabilities().idempotent
-        {
+        attempt.begin(size, batch.idempotent, started + self.point.config.response_timeout);
+        while let Some(part) = attempt.next_call(self.point.clock.now(), processor.is_some()) {
+            // The processor may have left them in another order.
             entries.sort_unstable_by_key(BatchEntry::slot);
-            match called {
-                Failure::Whole => bisection.begin(size),
-                Failure::Broke => bisection.begin_alone(size),
-            }
-            retried = true;
-            told_apart = true;
-            while let Some(part) = bisection.next_part() {
-                if processor.is_none() || self.point.clock.now() >= deadline {
-                    told_apart = false;
-                    break;
-                }
-                let result = self.call(processor, &mut entries[part.clone()], &mut failed[part.clone()]);
-                bisection.tried(part, if result.is_ok() { PartOutcome::Passed } else { PartOutcome::Failed });
-            }
+            attempt.called(self.call(processor, &mut entries[part.clone()], &mut failed[part]));
         }
         let took = self.point.clock.now().since(started);
 
         take_outcomes(entries, failed, outcomes);
         verdicts.clear();
-        verdicts.extend(outcomes.iter().zip(&*failed).map(|(outcome, failed)| match (outcome, failed) {
-            (Ok(_), _) => Verdict::Computed,
-            (Err(_), Some(_)) if !told_apart => Verdict::Unlucky,
-            (Err(_), _) => Verdict::Guilty,
-        }));
+        verdicts.extend(outcomes.iter().enumerate().map(|(slot, outcome)| attempt.verdict(slot, outcome.is_ok())));
         let error = failed.iter().flatten().next().map(|e| e.to_string());
         let report = BatchReport {
             instance: self.index,
             took,
-            retried,
-            at_fault: failed.iter().all(Option::is_some),
+            retried: attempt.retried(),
+            at_fault: attempt.at_fault(),
             error: error.as_deref(),
         };
-        let entries = routes.iter().map(|route| route.key).zip(verdicts.iter().copied());
-        self.point.close_batch(entries, &report, valid);
+        let parts = routes.iter().map(|route| route.key).zip(verdicts.iter().copied());
+        self.point.close_batch(parts, &report, wanted);
         self.report_failures(outcomes);
 
         for (slot, (route, outcome)) in routes.drain(..).zip(outcomes.drain(..)).enumerate() {
-            if !valid[slot] {
+            if !wanted[slot] {
                 continue;
             }
             let trace = BatchTrace { batch: batch.number, slot, size, wait: route.wait };
             let result =
                 outcome.map_err(|error| BatchError::ProcessingFailed { batch: self.point.name.clone(), error });
-            route.reply.send(route.key, result, Some((trace, took)));
+            route.reply.send((route.key, route.part), result, Some((trace, took)));
         }
     }
 
@@ -158,26 +134,26 @@ impl Instance {
         processor: &mut Option<Processor>,
         entries: &mut [BatchEntry],
         failed: &mut [Option<Arc<StageError>>],
-    ) -> Result<(), Failure> {
-        let Some(p) = processor else { return Err(Failure::Broke) };
+    ) -> CallResult {
+        let Some(p) = processor else { return CallResult::Broke };
         // What an earlier call that failed has left in them.
         entries.iter_mut().filter(|e| e.is_finished()).for_each(|e| drop(e.take_result()));
         match guard("process", || p.process(entries)) {
             Ok(()) => {
                 failed.fill(None);
-                Ok(())
+                CallResult::Ok
             }
             Err(error) => {
                 let error = Arc::new(error);
                 failed.fill(Some(Arc::clone(&error)));
                 if !breaks(&error) {
-                    return Err(Failure::Whole);
+                    return CallResult::Failed;
                 }
                 *processor = None;
-                self.lost(&error);
+                self.point.instance_lost(self.index, error.to_string());
                 // What waits need not fail for it.
                 *processor = self.rebuild();
-                Err(Failure::Broke)
+                CallResult::Broke
             }
         }
     }
@@ -193,21 +169,10 @@ impl Instance {
         }
     }
 
-    /// Notes that the processor is gone.
-    fn lost(&self, error: &StageError) {
-        let mut state = self.point.state();
-        state.able -= 1;
-        state.trouble = error.to_string();
-        drop(state);
-        let batch = self.point.name.clone();
-        let kind = HealthKind::ProcessorRebuilding { batch, instance: self.index, error: error.to_string() };
-        self.point.health.report(None, kind);
-    }
-
     fn rebuild(&self) -> Option<Processor> {
         match self.build() {
             Ok(processor) => {
-                self.point.rebuilt();
+                self.point.instance_rebuilt();
                 Some(processor)
             }
             Err(error) => {
@@ -217,15 +182,6 @@ impl Instance {
             }
         }
     }
-}
-
-/// How a call of a processor failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    /// For all of its entries.
-    Whole,
-    /// And the processor is of no more use.
-    Broke,
 }
 
 /// Whether the processor is of no more use after this error.
@@ -262,7 +218,7 @@ pub(crate) fn instance_thread(instance: &Instance, started: &crossbeam_channel::
     let built = instance.build().and_then(|p| guard("capabilities", || Ok(p.capabilities())).map(|c| (p, c)));
     let mut processor = match built {
         Ok((processor, capabilities)) => {
-            instance.point.set_capabilities(capabilities);
+            instance.point.instance_started(capabilities);
             Some(processor)
         }
         Err(error) => {
@@ -271,14 +227,13 @@ pub(crate) fn instance_thread(instance: &Instance, started: &crossbeam_channel::
             return;
         }
     };
-    instance.point.state().able += 1;
     let _ = started.send((instance.index, Ok(())));
     // A panic here is none of a call that is guarded: memory of a frame, say, that panics when it is given back. The instance
     // must not be lost by it, or its point would answer nobody any more.
     while let Err(panic) = catch_unwind(AssertUnwindSafe(|| instance.run(&mut processor))) {
         let error = panic_error("the instance's thread", panic);
         if processor.take().is_some() {
-            instance.lost(&error);
+            instance.point.instance_lost(instance.index, error.to_string());
         }
     }
     if let Some(mut processor) = processor

@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use nv_core::Name;
 use serde::Serialize;
 
 /// What a batch point has done so far.
@@ -36,10 +38,15 @@ pub struct BatchMetrics {
     pub busy: f64,
     /// From an entry's submission to its dispatch.
     pub wait: Quantiles,
+    /// How long batches were in the making: while both an instance was free and an entry waited. What holding back for other
+    /// feeds' frames costs.
+    pub formation: Quantiles,
     /// A batch's computation.
     pub process: Quantiles,
     /// Moving average of a batch's computation in milliseconds, by size; index 0 is size 1, `None`: none of that size yet.
     pub time_by_size_ms: Vec<Option<f64>>,
+    /// Entries that were computed for each feed that is attached now.
+    pub served: BTreeMap<Name, u64>,
     /// Whether the point is down: entries fail at once, but for a probe now and then.
     pub down: bool,
 }

@@ -1,9 +1,11 @@
 //! The batch point: gathers entries of all feeds into batches and has them computed.
 
 mod account;
+mod attempt;
 mod bisect;
 mod breaker;
 mod config;
+mod core;
 mod former;
 mod handle;
 pub(crate) mod instance;

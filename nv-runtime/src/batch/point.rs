@@ -4,17 +4,18 @@ use nv_core::{Clock as _, DropReason, HealthKind, MonoTime, Name, SystemClock};
 use nv_perception::{BatchCapabilities, BatchEntry};
 
 use super::account::Account;
-use super::breaker::{Breaker, BreakerChange};
-use super::former::{Decision, Former, FormerConfig, LaneSpec, Taken};
+use super::breaker::BreakerChange;
+use super::core::{BreakerEvent, GivenUp, InstanceStep, LaneRole, Part, PointCore, PointLimits, PointPhase, Verdict};
+use super::former::{BoundPart, Decision, Taken};
 use super::metrics::BatchMetrics;
-use super::route::{BatchReport, Job, LaneKind, Reply, Verdict, Waiting, empty_perception};
+use super::route::{BatchReport, Job, LaneKind, Reply, Waiting, empty_perception};
 use super::standing::StandingChange;
 use super::{BatchConfig, BatchError, EntryKey, LaneKey, Refusal};
 use crate::health::HealthHub;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// A batch point's shared half: the former under a lock, and what its lanes lead to. There is no coordinator thread: an
-/// idle instance takes the lock, takes its batch or waits for the former's next deadline.
+/// A batch point's shared half: what it decides, under a lock, and what its lanes lead to. There is no coordinator thread:
+/// an idle instance takes the lock, takes its batch or waits for the next deadline.
 pub(crate) struct Point {
     pub(crate) name: Name,
     pub(crate) config: BatchConfig,
@@ -27,45 +28,20 @@ pub(crate) struct Point {
     wake_unable: Condvar,
 }
 
-pub(super) struct State {
-    former: Former<Job>,
+struct State {
+    core: PointCore<Job>,
     /// By the index of their keys.
     lanes: Vec<Option<AttachedLane>>,
-    pub(super) phase: PointPhase,
     /// Instances that wait on `wake`.
     idle: usize,
     /// The earliest time at which one of them looks again by itself, as far as is known.
     armed: Option<MonoTime>,
     /// Instances that wait on `wake_unable`.
     idle_unable: usize,
-    /// Instances that have a processor.
-    pub(super) able: usize,
     /// Why the last instance that lost its processor did.
-    pub(super) trouble: String,
-    breaker: Breaker,
-    /// By instance.
-    calls: Vec<Call>,
-    pub(super) account: Account,
+    trouble: String,
+    account: Account,
     capabilities: Option<BatchCapabilities>,
-}
-
-/// An instance's current call of its processor.
-#[derive(Clone, Copy, Debug, Default)]
-struct Call {
-    since: Option<MonoTime>,
-    /// Whether it has been reported as wedged.
-    wedged: bool,
-}
-
-/// Where a point is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PointPhase {
-    /// Takes entries.
-    Running,
-    /// Takes no more; computes what waits.
-    Draining,
-    /// Computes nothing more.
-    Stopped,
 }
 
 struct AttachedLane {
@@ -81,28 +57,22 @@ struct AttachedLane {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) number: u64,
+    /// Whether its entries may be given to the processor again.
+    pub(super) idempotent: bool,
     pub(super) taken: Vec<Taken<Job>>,
+    /// What was too old to go with it; here for its memory.
+    expired: Vec<Part<Job>>,
 }
 
 impl Point {
     pub(crate) fn new(name: Name, config: BatchConfig, clock: Arc<SystemClock>, health: HealthHub) -> Self {
-        let former = Former::new(FormerConfig {
-            max_batch: config.max_batch_size,
-            max_latency: config.max_latency,
-            max_age: config.max_age,
-            max_pending: config.max_pending,
-        });
         let state = State {
-            former,
+            core: PointCore::new(PointLimits::from(&config)),
             lanes: Vec::new(),
-            phase: PointPhase::Running,
             idle: 0,
             armed: None,
             idle_unable: 0,
-            able: 0,
             trouble: String::new(),
-            breaker: Breaker::default(),
-            calls: vec![Call::default(); config.instances],
             account: Account::new(config.max_batch_size, config.instances, clock.now()),
             capabilities: None,
         };
@@ -120,22 +90,20 @@ impl Point {
     // --- The feeds' side.
 
     /// Adds a lane. `slots` will hold how many slots it has, from now on.
-    pub(crate) fn attach(&self, feed: Option<Name>, kind: LaneKind, slots: Arc<AtomicUsize>) -> LaneKey {
-        let mut state = self.state.lock();
-        let count = match kind {
-            LaneKind::Live(_) => self.config.max_in_flight_per_feed,
-            LaneKind::File => 1,
-            LaneKind::Direct => self.config.file_slots(state.former.max_batch(), 1),
+    pub(crate) fn attach(&self, feed: Option<Name>, kind: LaneKind, weight: u32, slots: Arc<AtomicUsize>) -> LaneKey {
+        let role = match kind {
+            LaneKind::Live(_) => LaneRole::Live,
+            LaneKind::File => LaneRole::File,
+            LaneKind::Direct => LaneRole::Direct,
         };
-        let live = matches!(kind, LaneKind::Live(_));
-        let key = state.former.attach(LaneSpec { live, slots: count, weight: 1 });
-        slots.store(count, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        let key = state.core.attach(role, weight);
         let index = key.index();
         if state.lanes.len() <= index {
             state.lanes.resize_with(index + 1, || None);
         }
         state.lanes[index] = Some(AttachedLane { key, feed, kind, slots });
-        self.share_file_slots(&mut state);
+        state.tell_slots();
         key
     }
 
@@ -143,25 +111,15 @@ impl Point {
     pub(crate) fn detach(&self, key: LaneKey) {
         let mut state = self.state.lock();
         let mut gone = Vec::new();
-        state.former.detach(key, |job| gone.push(job));
+        state.core.detach(key, |job| gone.push(job));
         let lane = state.lanes.get_mut(key.index()).and_then(|lane| lane.take_if(|l| l.key == key));
-        self.share_file_slots(&mut state);
+        state.tell_slots();
         self.wake_one(state);
         // Frames and channels are given back without the lock.
         drop((gone, lane));
     }
 
-    fn share_file_slots(&self, state: &mut State) {
-        let is_file = |l: &&AttachedLane| matches!(l.kind, LaneKind::File);
-        let files = state.lanes.iter().flatten().filter(is_file).count();
-        let slots = self.config.file_slots(state.former.max_batch(), files);
-        for lane in state.lanes.iter().flatten().filter(is_file) {
-            state.former.set_slots(lane.key, slots);
-            lane.slots.store(slots, Ordering::Relaxed);
-        }
-    }
-
-    /// Submits an entry. `next_due`: when the lane's next frame is due, as far as is known.
+    /// Submits an entry for a whole frame. `next_due`: when the lane's next frame is due, as far as is known.
     ///
     /// # Errors
     /// It was not taken.
@@ -172,49 +130,61 @@ impl Point {
         reply: Reply,
         next_due: Option<MonoTime>,
     ) -> Result<EntryKey, Refusal> {
+        self.submit_parts(key, entry.frame().received(), &mut std::iter::once(Job { entry, reply }), next_due)
+    }
+
+    /// Submits regions of one frame, at least one, under one slot and one key. Each gets an answer of its own, in any order;
+    /// they may be spread over batches and instances. How many there may be is the caller's to observe
+    /// (`max_regions_per_frame`).
+    ///
+    /// # Errors
+    /// None of them was taken.
+    #[expect(dead_code, reason = "feeds submit whole frames only, so far")]
+    pub(crate) fn submit_regions(
+        &self,
+        key: LaneKey,
+        entries: impl IntoIterator<Item = BatchEntry, IntoIter: ExactSizeIterator>,
+        reply: &Reply,
+        next_due: Option<MonoTime>,
+    ) -> Result<EntryKey, Refusal> {
+        let mut jobs = entries.into_iter().map(|entry| Job { entry, reply: reply.clone() }).peekable();
+        let Some(first) = jobs.peek() else { return Err(Refusal::NoLane) };
+        let received = first.entry.frame().received();
+        self.submit_parts(key, received, &mut jobs, next_due)
+    }
+
+    fn submit_parts(
+        &self,
+        key: LaneKey,
+        received: MonoTime,
+        parts: &mut impl ExactSizeIterator<Item = Job>,
+        next_due: Option<MonoTime>,
+    ) -> Result<EntryKey, Refusal> {
         let now = self.clock.now();
+        let count = parts.len() as u64;
         let mut state = self.state.lock();
-        if state.phase != PointPhase::Running {
-            return Err(Refusal::NoLane);
-        }
-        if !state.admits(now) {
-            return Err(Refusal::Down);
-        }
-        state.former.set_cadence(key, true, next_due);
-        let received = entry.frame().received();
-        match state.former.submit(now, key, received, Job { entry, reply }) {
-            Ok(entry) => {
-                state.account.counts.submitted += 1;
+        let submitted = state.core.submit(now, key, (received, 0), next_due, parts);
+        match submitted {
+            Ok(_) => {
+                state.account.counts.submitted += count;
                 self.wake_one(state);
-                Ok(entry)
             }
-            Err((refusal, _)) => {
-                // A feed waits until there is room, and loses nothing.
-                let direct =
-                    matches!(state.lanes.get(key.index()), Some(Some(l)) if matches!(l.kind, LaneKind::Direct));
+            // A feed waits until there is room, and loses nothing.
+            Err(Refusal::NoSlot | Refusal::Full) => {
+                let lane = state.lanes.get(key.index()).and_then(Option::as_ref);
+                let direct = lane.is_some_and(|l| matches!(l.kind, LaneKind::Direct));
                 state.account.counts.rejected += u64::from(direct);
-                Err(refusal)
             }
+            Err(Refusal::NoLane | Refusal::Down) => {}
         }
+        submitted
     }
 
     /// Submits up to `count` claims; returns how many were taken, and why the next one was not.
     pub(crate) fn claim(&self, key: LaneKey, count: usize, next_due: Option<MonoTime>) -> (usize, Option<Refusal>) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        if state.phase != PointPhase::Running {
-            return (0, Some(Refusal::NoLane));
-        }
-        state.former.set_cadence(key, true, next_due);
-        let mut taken = 0;
-        let mut refusal = None;
-        while taken < count && refusal.is_none() {
-            let claimed = if state.admits(now) { state.former.claim(now, key) } else { Err(Refusal::Down) };
-            match claimed {
-                Ok(_) => taken += 1,
-                Err(why) => refusal = Some(why),
-            }
-        }
+        let (taken, refusal) = state.core.claim(now, key, count, next_due);
         if taken > 0 {
             self.wake_one(state);
         }
@@ -224,44 +194,39 @@ impl Point {
     /// Notes that no more frames come from a lane's feed, so that nobody waits for them.
     pub(crate) fn source_ended(&self, key: LaneKey) {
         let mut state = self.state.lock();
-        state.former.set_cadence(key, false, None);
+        state.core.source_ended(key);
         self.wake_one(state);
     }
 
-    /// Gives an entry up. It is not computed, or its result is discarded. If it got no answer in time, an instance whose
+    /// Gives an entry up. It is not computed, or its results are discarded. If it got no answer in time, an instance whose
     /// call has lasted that long is named as wedged.
     pub(crate) fn abandon(&self, key: EntryKey, timed_out: bool) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        let job = state.former.abandon(key);
+        let abandoned = state.core.abandon(now, key, timed_out);
         state.account.counts.timed_out += u64::from(timed_out);
-        let limit = self.config.response_timeout;
-        let mut wedged = Vec::new();
-        for (instance, call) in state.calls.iter_mut().enumerate().filter(|_| timed_out) {
-            if !call.wedged && call.since.is_some_and(|since| since + limit <= now) {
-                call.wedged = true;
-                wedged.push(instance);
-            }
-        }
         drop(state);
-        drop(job);
-        for instance in wedged {
-            self.health.report(None, HealthKind::InstanceWedged { batch: self.name.clone(), instance, limit });
+        drop(abandoned.payloads);
+        for instance in abandoned.wedged {
+            let (batch, limit) = (self.name.clone(), self.config.response_timeout);
+            self.health.report(None, HealthKind::InstanceWedged { batch, instance, limit });
         }
     }
 
-    /// When an entry was dispatched, if it was.
+    /// When the latest of an entry's parts was dispatched, if any was.
     pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
-        self.state.lock().former.dispatched_at(key)
+        self.state.lock().core.dispatched_at(key)
     }
 
     pub(crate) fn metrics(&self) -> BatchMetrics {
         let now = self.clock.now();
         let state = self.state.lock();
+        let served = |lane: &AttachedLane| Some((lane.feed.clone()?, state.core.served(lane.key)));
         BatchMetrics {
-            pending: state.former.pending(),
-            in_dispatch: state.former.in_dispatch(),
-            down: state.breaker.is_down(),
+            pending: state.core.pending(),
+            in_dispatch: state.core.in_dispatch(),
+            served: state.lanes.iter().flatten().filter_map(served).collect(),
+            down: state.core.is_down(),
             ..state.account.metrics(now)
         }
     }
@@ -270,24 +235,11 @@ impl Point {
         self.state.lock().capabilities.clone().unwrap_or_default()
     }
 
-    pub(super) fn set_capabilities(&self, capabilities: BatchCapabilities) {
-        let mut state = self.state.lock();
-        for most in [capabilities.max_batch, capabilities.preferred_batch].into_iter().flatten() {
-            state.former.limit_batch(most);
-        }
-        state.capabilities = Some(capabilities);
-        state.account.restart(self.clock.now());
-    }
-
     // --- The owner's side.
 
     /// Takes no more entries; what waits is still computed.
     pub(crate) fn drain(&self) {
-        let mut state = self.state.lock();
-        if state.phase == PointPhase::Running {
-            state.phase = PointPhase::Draining;
-        }
-        drop(state);
+        self.state.lock().core.drain();
         self.wake.notify_all();
         self.wake_unable.notify_all();
     }
@@ -295,49 +247,90 @@ impl Point {
     /// Fails what waits with `CoordinatorShutdown`; nothing more is computed.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
-        state.phase = PointPhase::Stopped;
-        let failed = state.take_waiting();
+        let given_up = state.core.stop();
+        let waiting = state.routes_of(given_up);
         drop(state);
         self.wake.notify_all();
         self.wake_unable.notify_all();
-        failed.fail(DropReason::Shutdown, || BatchError::CoordinatorShutdown { batch: self.name.clone() });
+        waiting.fail(DropReason::Shutdown, || BatchError::CoordinatorShutdown { batch: self.name.clone() });
     }
 
     // --- The instances' side.
 
+    /// An instance's first processor is ready, and can do this.
+    pub(super) fn instance_started(&self, capabilities: BatchCapabilities) {
+        let mut state = self.state.lock();
+        state.core.limit_batch(capabilities.max_batch, capabilities.preferred_batch);
+        state.core.instance_started();
+        state.capabilities = Some(capabilities);
+        state.account.restart(self.clock.now());
+        state.tell_slots();
+    }
+
+    /// An instance's processor is gone.
+    pub(super) fn instance_lost(&self, instance: usize, error: String) {
+        let mut state = self.state.lock();
+        state.core.instance_lost();
+        state.trouble.clone_from(&error);
+        drop(state);
+        self.health.report(None, HealthKind::ProcessorRebuilding { batch: self.name.clone(), instance, error });
+    }
+
+    /// Takes in a rebuild that succeeded.
+    pub(super) fn instance_rebuilt(&self) {
+        let mut state = self.state.lock();
+        state.core.instance_rebuilt();
+        state.account.counts.rebuilds += 1;
+    }
+
+    /// Takes in a rebuild that failed.
+    pub(super) fn rebuild_failed(&self, trouble: String) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        state.trouble = trouble;
+        let event = state.core.rebuild_failed(now);
+        self.breaker_changed(state, event);
+    }
+
     /// Waits for a batch. `None`: the point is done.
     pub(super) fn next_batch(&self, instance: usize, batch: &mut Batch) -> Option<()> {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
         loop {
             let now = self.clock.now();
-            match (state.phase, state.former.decide(now)) {
-                (PointPhase::Stopped, _) | (PointPhase::Draining, Decision::Idle) => return None,
-                // What is still to come is not waited for any more.
-                (_, decision @ Decision::Dispatch) | (PointPhase::Draining, decision @ Decision::WaitUntil(_)) => {
-                    let expired = self.take(&mut state, now, batch);
-                    let more = state.former.pending() > 0 && state.idle > 0;
-                    if !batch.taken.is_empty() {
-                        state.calls[instance].since = Some(now);
-                    } else if let (Decision::WaitUntil(at), true) = (decision, expired.is_empty()) {
-                        // Only what has to go by itself, later, is left.
-                        state = self.wait(state, Some(at));
-                        continue;
+            let state = &mut *guard;
+            let (lanes, counts) = (&state.lanes, &mut state.account.counts);
+            let bind = |lane, entry| {
+                let bound = bind(lanes, now, lane, entry, &mut counts.superseded)?;
+                counts.submitted += 1;
+                Some(bound)
+            };
+            let step = state.core.next_batch(now, instance, &mut batch.taken, &mut batch.expired, bind);
+            counts.expired += batch.expired.len() as u64;
+            let until = match step {
+                InstanceStep::Done => return None,
+                InstanceStep::WaitUntil(at) => Some(at),
+                InstanceStep::Wait => None,
+                InstanceStep::Compute { .. } | InstanceStep::Again => {
+                    if let InstanceStep::Compute { formation } = step {
+                        batch.idempotent = state.capabilities.as_ref().is_some_and(|c| c.idempotent);
+                        batch.number = state.account.dispatched(formation, batch.taken.iter().map(|t| t.wait));
                     }
-                    drop(state);
+                    let more = state.core.pending() > 0 && state.idle > 0;
+                    drop(guard);
                     if more {
                         self.wake.notify_one();
                     }
-                    for (key, job) in expired {
-                        job.fail(key, BatchError::Expired { batch: self.name.clone(), limit: self.config.max_age });
+                    for part in batch.expired.drain(..) {
+                        part.fail(BatchError::Expired { batch: self.name.clone(), limit: self.config.max_age });
                     }
-                    if !batch.taken.is_empty() {
+                    if matches!(step, InstanceStep::Compute { .. }) {
                         return Some(());
                     }
-                    state = self.state.lock();
+                    guard = self.state.lock();
+                    continue;
                 }
-                (_, Decision::WaitUntil(at)) => state = self.wait(state, Some(at)),
-                (_, Decision::Idle) => state = self.wait(state, None),
-            }
+            };
+            guard = self.wait(guard, until);
         }
     }
 
@@ -345,8 +338,8 @@ impl Point {
     pub(super) fn wait_unable(&self, until: MonoTime) -> bool {
         let mut state = self.state.lock();
         loop {
-            if state.phase != PointPhase::Running {
-                let nobody_can = state.able == 0;
+            if state.core.phase() != PointPhase::Running {
+                let nobody_can = state.core.able() == 0;
                 drop(state);
                 // What waits is for those who can compute it, or for nobody.
                 if nobody_can {
@@ -363,40 +356,33 @@ impl Point {
         }
     }
 
-    /// Frees the slots of a batch and counts it, before any of its results can be seen. Marks in `valid` whose results
+    /// Frees the slots of a batch and counts it, before any of its results can be seen. Marks in `wanted` whose results
     /// are still wanted.
     pub(super) fn close_batch(
         &self,
-        entries: impl ExactSizeIterator<Item = (EntryKey, Verdict)>,
+        parts: impl ExactSizeIterator<Item = (EntryKey, Verdict)>,
         report: &BatchReport<'_>,
-        valid: &mut Vec<bool>,
+        wanted: &mut Vec<bool>,
     ) {
         let now = self.clock.now();
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let size = entries.len();
-        let mut changes = Vec::new();
-        valid.clear();
-        for (key, verdict) in entries {
-            if verdict != Verdict::Unlucky {
-                let judged = state.former.judge(key, verdict == Verdict::Guilty);
-                changes.extend(judged.filter(|(_, change)| *change != StandingChange::None));
-            }
-            valid.push(state.former.release(key));
-            state.account.counts.processed += u64::from(verdict == Verdict::Computed);
-            state.account.counts.failed += u64::from(verdict != Verdict::Computed);
-        }
-        state.account.computed(size, report);
-        let call = std::mem::take(&mut state.calls[report.instance]);
-        let feeds: Vec<_> =
-            changes.iter().filter_map(|(lane, change)| Some((state.feed_of(*lane)?, *change))).collect();
-        let change = state.breaker.batch_done(now, report.at_fault);
-        let waiting = (change == BreakerChange::Down).then(|| {
-            state.trouble = report.error.unwrap_or_default().to_owned();
-            state.take_waiting()
+        let size = parts.len();
+        let counts = &mut state.account.counts;
+        let parts = parts.inspect(|(_, verdict)| match verdict {
+            Verdict::Computed => counts.processed += 1,
+            Verdict::Guilty | Verdict::Unlucky => counts.failed += 1,
         });
-        drop(guard);
-        if call.wedged {
+        wanted.clear();
+        let closed = state.core.close_batch(now, report.instance, report.at_fault, parts, |is| wanted.push(is));
+        state.account.computed(size, report);
+        let feeds: Vec<_> =
+            closed.standings.iter().filter_map(|(lane, change)| Some((state.feed_of(*lane)?, *change))).collect();
+        if closed.breaker.change == BreakerChange::Down {
+            report.error.unwrap_or_default().clone_into(&mut state.trouble);
+        }
+        self.breaker_changed(guard, closed.breaker);
+        if closed.was_wedged {
             tracing::info!(batch = %self.name, instance = report.instance, took = ?report.took, "an instance that was wedged goes on");
         }
         for (feed, change) in feeds {
@@ -406,33 +392,21 @@ impl Point {
                 if quarantined { HealthKind::FeedQuarantined { batch } } else { HealthKind::FeedReleased { batch } };
             self.health.report(Some(&feed), kind);
         }
-        self.changed(change, waiting);
     }
 
-    /// Takes in a rebuild that failed. While the point is down, what waits fails with it: a probe, which nobody can compute.
-    pub(super) fn rebuild_failed(&self, trouble: String) {
-        let now = self.clock.now();
-        let mut state = self.state.lock();
-        state.trouble = trouble;
-        // While another instance works, the point does.
-        let change = if state.able == 0 { state.breaker.rebuild_failed(now) } else { BreakerChange::None };
-        let waiting = (state.able == 0 && state.breaker.is_down()).then(|| state.take_waiting());
-        drop(state);
-        self.changed(change, waiting);
+    /// What was wrong last with a processor.
+    pub(crate) fn trouble(&self) -> String {
+        self.state.lock().trouble.clone()
     }
 
-    /// Takes in a rebuild that succeeded.
-    pub(super) fn rebuilt(&self) {
-        let mut state = self.state.lock();
-        state.able += 1;
-        state.account.counts.rebuilds += 1;
-        state.breaker.rebuilt();
-    }
+    // --- Inside.
 
     /// Tells of a change of the breaker, and fails what waited when it opened.
-    fn changed(&self, change: BreakerChange, waiting: Option<Waiting>) {
+    fn breaker_changed(&self, state: MutexGuard<'_, State>, event: BreakerEvent<Job>) {
+        let waiting = event.given_up.map(|given_up| state.routes_of(given_up));
+        drop(state);
         let batch = || self.name.clone();
-        match change {
+        match event.change {
             BreakerChange::None => {}
             BreakerChange::Up => self.health.report(None, HealthKind::BatchUp { batch: batch() }),
             BreakerChange::Down => {
@@ -446,45 +420,15 @@ impl Point {
         }
     }
 
-    /// What was wrong last with a processor.
-    pub(crate) fn trouble(&self) -> String {
-        self.state.lock().trouble.clone()
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
-    /// Takes a batch, binding claims; returns what was too old.
-    fn take(&self, state: &mut State, now: MonoTime, batch: &mut Batch) -> Vec<(EntryKey, Job)> {
-        let mut expired = Vec::new();
-        let (former, lanes, counts) = (&mut state.former, &state.lanes, &mut state.account.counts);
-        let bind = |key: LaneKey, entry: EntryKey| {
-            let LaneKind::Live(route) = &lanes.get(key.index())?.as_ref()?.kind else { return None };
-            let queued = route.intake.bind(now, entry, &mut counts.superseded)?;
-            counts.submitted += 1;
-            let received = queued.frame.received();
-            let feed = route.intake.feed().clone();
-            let entry = BatchEntry::new(feed, queued.session, queued.frame, None, empty_perception());
-            Some((Job { entry, reply: route.reply.clone() }, received))
-        };
-        former.take(now, &mut batch.taken, bind, |key, job| expired.push((key, job)));
-        state.account.counts.expired += expired.len() as u64;
-        if !batch.taken.is_empty() {
-            batch.number = state.account.dispatched(batch.taken.iter().map(|t| t.wait));
-        }
-        expired
-    }
-
     /// Wakes an instance, if there is something for it to do: a batch to take, or an earlier time to look again at.
     fn wake_one(&self, state: MutexGuard<'_, State>) {
         let idle = state.idle > 0
-            && match state.former.decide(self.clock.now()) {
+            && match state.core.decide(self.clock.now()) {
                 Decision::Dispatch => true,
                 Decision::WaitUntil(at) => state.armed.is_none_or(|armed| armed > at),
                 Decision::Idle => false,
             };
-        let unable = state.able == 0 && state.idle_unable > 0;
+        let unable = state.core.able() == 0 && state.idle_unable > 0;
         drop(state);
         if idle {
             self.wake.notify_one();
@@ -510,25 +454,47 @@ impl Point {
     }
 }
 
+/// Finds the frame for a claim, at its feed's intake; adds to `superseded` how many were passed over for it.
+fn bind(
+    lanes: &[Option<AttachedLane>],
+    now: MonoTime,
+    lane: LaneKey,
+    entry: EntryKey,
+    superseded: &mut u64,
+) -> Option<BoundPart<Job>> {
+    let LaneKind::Live(route) = &lanes.get(lane.index())?.as_ref()?.kind else { return None };
+    let queued = route.intake.bind(now, entry, superseded)?;
+    let received = queued.frame.received();
+    let feed = route.intake.feed().clone();
+    let entry = BatchEntry::new(feed, queued.session, queued.frame, None, empty_perception());
+    Some(BoundPart { payload: Job { entry, reply: route.reply.clone() }, received, batch_key: 0 })
+}
+
 impl State {
-    /// Whether the breaker lets an entry in.
-    fn admits(&self, now: MonoTime) -> bool {
-        !self.breaker.is_down() || self.breaker.admits(now, self.former.pending() + self.former.in_dispatch())
+    /// Tells lanes how many slots they have.
+    fn tell_slots(&self) {
+        for lane in self.lanes.iter().flatten() {
+            lane.slots.store(self.core.slots(lane.key), Ordering::Relaxed);
+        }
+    }
+
+    fn lane(&self, key: LaneKey) -> Option<&AttachedLane> {
+        self.lanes.get(key.index())?.as_ref().filter(|l| l.key == key)
     }
 
     /// The feed that a lane belongs to, where the lane knows it.
     fn feed_of(&self, key: LaneKey) -> Option<Name> {
-        self.lanes.get(key.index())?.as_ref().filter(|l| l.key == key)?.feed.clone()
+        self.lane(key)?.feed.clone()
     }
 
-    fn take_waiting(&mut self) -> Waiting {
-        let mut jobs = Vec::new();
-        let claims = self.former.drain(|key, job| jobs.push((key, job)));
-        let intake = |key: LaneKey| match &self.lanes.get(key.index())?.as_ref()?.kind {
+    /// What was given up, with the intakes that its claims were made by.
+    fn routes_of(&self, given_up: GivenUp<Job>) -> Waiting {
+        let intake = |key: LaneKey| match &self.lane(key)?.kind {
             LaneKind::Live(route) => Some(route.intake.clone()),
             LaneKind::File | LaneKind::Direct => None,
         };
-        Waiting { jobs, claims: claims.into_iter().filter_map(|(key, n)| Some((intake(key)?, n))).collect() }
+        let claims = given_up.claims.into_iter().filter_map(|(key, n)| Some((intake(key)?, n))).collect();
+        Waiting { jobs: given_up.parts, claims }
     }
 }
 
@@ -544,7 +510,7 @@ mod tests {
         let clock = Arc::new(SystemClock::new());
         let health = HealthHub::new(clock.clone(), 8);
         let point = Point::new("detector".into(), BatchConfig::default(), clock, health);
-        let lane = point.attach(None, LaneKind::Direct, Arc::default());
+        let lane = point.attach(None, LaneKind::Direct, 1, Arc::default());
         let (completions, results) = bounded(8);
         let picture = || {
             let header = FrameHeader::new(Size::new(2, 2), PixelFormat::Gray8);
@@ -563,14 +529,5 @@ mod tests {
         point.rebuild_failed("no device".into());
         assert_eq!(failed(), 1, "it is down");
         assert_eq!(submit(), Err(Refusal::Down));
-        // The probe that is let in some time later ends with the next rebuild that fails.
-        let probe = Job {
-            entry: BatchEntry::new("direct".into(), 0, picture(), None, empty_perception()),
-            reply: Reply { completions: completions.clone(), step: 0 },
-        };
-        assert!(point.state().former.submit(MonoTime::ZERO, lane, MonoTime::ZERO, probe).is_ok());
-        point.rebuild_failed("no device".into());
-        assert_eq!(failed(), 1, "so does its probe");
-        assert_eq!(point.metrics().pending, 0);
     }
 }

@@ -6,6 +6,7 @@ use crossbeam_channel::Sender;
 use nv_core::DropReason;
 use nv_perception::{BatchEntry, BatchTrace, Perception, StageOutput};
 
+use super::core::Part;
 use super::{BatchError, EntryKey};
 use crate::feed::Intake;
 use crate::sync::Arc;
@@ -43,10 +44,13 @@ pub(super) struct Job {
     pub(super) reply: Reply,
 }
 
-/// An entry's end, as its feed sees it.
+/// The end of an entry, or of one of its parts, as its feed sees it. Each part ends once, unless its entry is abandoned.
 pub(crate) struct Completion {
     pub(crate) step: usize,
     pub(crate) key: EntryKey,
+    /// Which of the entry's parts it is, in the order of their submission; 0 for a whole frame.
+    #[expect(dead_code, reason = "feeds submit whole frames only, so far")]
+    pub(crate) part: u32,
     pub(crate) result: Result<StageOutput, BatchError>,
     /// Its place in a batch and how long the batch took; `None` if it was never computed.
     pub(crate) trace: Option<(BatchTrace, Duration)>,
@@ -66,20 +70,9 @@ pub(super) struct BatchReport<'a> {
     pub(super) error: Option<&'a str>,
 }
 
-/// What is known of an entry when its batch is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It was computed.
-    Computed,
-    /// It failed by itself.
-    Guilty,
-    /// It failed along with its batch.
-    Unlucky,
-}
-
 /// What waited at a point when it had to be given up.
 pub(super) struct Waiting {
-    pub(super) jobs: Vec<(EntryKey, Job)>,
+    pub(super) jobs: Vec<Part<Job>>,
     pub(super) claims: Vec<(Arc<Intake>, usize)>,
 }
 
@@ -89,27 +82,27 @@ impl Waiting {
         for (intake, count) in self.claims {
             intake.void_claims(count, reason);
         }
-        for (key, job) in self.jobs {
-            job.fail(key, error());
+        for part in self.jobs {
+            part.fail(error());
         }
     }
 }
 
-impl Job {
-    pub(super) fn fail(self, key: EntryKey, error: BatchError) {
-        self.reply.send(key, Err(error), None);
+impl Part<Job> {
+    pub(super) fn fail(self, error: BatchError) {
+        self.payload.reply.send((self.key, self.part), Err(error), None);
     }
 }
 
 impl Reply {
     pub(super) fn send(
         &self,
-        key: EntryKey,
+        (key, part): (EntryKey, u32),
         result: Result<StageOutput, BatchError>,
         trace: Option<(BatchTrace, Duration)>,
     ) {
         // The feed may be gone; then nobody waits for this.
-        let _ = self.completions.send(Completion { step: self.step, key, result, trace });
+        let _ = self.completions.send(Completion { step: self.step, key, part, result, trace });
     }
 }
 

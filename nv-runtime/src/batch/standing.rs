@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nv_core::MonoTime;
+use serde::{Deserialize, Serialize};
 
 /// Entries that are looked back on.
 const WINDOW: u32 = 64;
@@ -32,7 +33,7 @@ struct Quarantine {
 }
 
 /// What an outcome changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StandingChange {
     /// Nothing.
     None,

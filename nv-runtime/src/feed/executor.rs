@@ -202,7 +202,7 @@ impl Executor {
     fn completed(&mut self, completion: Completion) {
         // A claim's frame is known before its result can be here; make sure that it has been looked at.
         self.look();
-        let Completion { step, key, result, trace } = completion;
+        let Completion { step, key, part: _, result, trace } = completion;
         let is_it = |w: &Work| w.at_point.as_ref().is_some_and(|p| p.key == key && p.step == step);
         let Some(seq) = self.flow.iter_mut().find(|(_, w)| is_it(w)).map(|(seq, _)| seq) else { return };
         if let Some(batch) = self.steps.get_mut(step).and_then(Step::as_batch) {

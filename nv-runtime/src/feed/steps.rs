@@ -119,7 +119,7 @@ pub(crate) fn attach(pipeline: FeedPipeline, intake: &Arc<Intake>, live: bool) -
                 LaneKind::File
             };
             let slots = Arc::new(AtomicUsize::new(0));
-            let lane = point.attach(Some(feed.clone()), kind, slots.clone());
+            let lane = point.attach(Some(feed.clone()), kind, 1, slots.clone());
             Step::Batch(BatchStep { point, lane, reply, slots, used: 0, full: false, claims: live && index == 0 })
         }
     };

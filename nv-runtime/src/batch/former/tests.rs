@@ -17,9 +17,17 @@ fn lane(slots: usize) -> LaneSpec {
     LaneSpec { live: true, slots, weight: 1 }
 }
 
+fn submit(f: &mut Former<u32>, now: MonoTime, lane: LaneKey, value: u32) -> Result<EntryKey, Refusal> {
+    f.submit(now, lane, (now, 0), &mut std::iter::once(value))
+}
+
+fn bound(payload: u32, received: MonoTime) -> BoundPart<u32> {
+    BoundPart { payload, received, batch_key: 0 }
+}
+
 fn take(former: &mut Former<u32>, now: MonoTime) -> Vec<(EntryKey, u32)> {
     let mut batch = Vec::new();
-    former.take(now, &mut batch, |_, _| None, |_, _| panic!("nothing is too old here"));
+    former.take(now, &mut batch, |_, _| None, |_, _, _| panic!("nothing is too old here"));
     batch.into_iter().map(|t| (t.key, t.payload)).collect()
 }
 
@@ -29,7 +37,7 @@ fn a_lone_feed_is_never_held() {
     let a = f.attach(lane(2));
     assert_eq!(f.decide(us(0)), Decision::Idle);
     f.set_cadence(a, true, Some(us(33_000)));
-    f.submit(us(0), a, us(0), 1).unwrap();
+    submit(&mut f, us(0), a, 1).unwrap();
     assert_eq!(f.decide(us(0)), Decision::Dispatch);
 }
 
@@ -41,11 +49,11 @@ fn the_hold_ends_when_no_expected_lane_is_missing_or_time_is_up() {
         let (a, b) = (f.attach(lane(2)), f.attach(lane(slots)));
         for i in 1..slots {
             // All of B's slots but one, or but none, are in use.
-            f.submit(us(0), b, us(0), 100 + i as u32).unwrap();
+            submit(&mut f, us(0), b, 100 + i as u32).unwrap();
         }
         take(&mut f, us(0));
         f.set_cadence(b, running, next_due.map(us));
-        f.submit(us(0), a, us(0), 1).unwrap();
+        submit(&mut f, us(0), a, 1).unwrap();
         assert_eq!(f.decide(us(now)), expected, "running {running}, slots {slots}, due {next_due:?}, now {now}");
     }
     let held = Decision::WaitUntil(us(2000));
@@ -63,7 +71,7 @@ fn a_stalled_lane_is_not_waited_for() {
     let mut f = former(16);
     let (a, b) = (f.attach(lane(2)), f.attach(lane(2)));
     f.set_cadence(b, true, Some(us(10_000)));
-    f.submit(us(12_001), a, us(12_001), 1).unwrap();
+    submit(&mut f, us(12_001), a, 1).unwrap();
     assert_eq!(f.decide(us(12_001)), Decision::Dispatch, "B is overdue by more than the hold");
 }
 
@@ -71,10 +79,10 @@ fn a_stalled_lane_is_not_waited_for() {
 fn a_lane_without_a_free_slot_is_not_waited_for() {
     let mut f = former(16);
     let (a, b) = (f.attach(lane(2)), f.attach(lane(1)));
-    f.submit(us(0), b, us(0), 9).unwrap();
+    submit(&mut f, us(0), b, 9).unwrap();
     take(&mut f, us(0));
     f.set_cadence(b, true, Some(us(500)));
-    f.submit(us(0), a, us(0), 1).unwrap();
+    submit(&mut f, us(0), a, 1).unwrap();
     assert_eq!(f.decide(us(0)), Decision::Dispatch);
 }
 
@@ -83,9 +91,9 @@ fn a_full_batch_goes_at_once() {
     let mut f = former(2);
     let (a, b) = (f.attach(lane(4)), f.attach(lane(4)));
     f.set_cadence(b, true, Some(us(100)));
-    f.submit(us(0), a, us(0), 1).unwrap();
+    submit(&mut f, us(0), a, 1).unwrap();
     assert_eq!(f.decide(us(0)), Decision::WaitUntil(us(2000)));
-    f.submit(us(1), a, us(1), 2).unwrap();
+    submit(&mut f, us(1), a, 2).unwrap();
     assert_eq!(f.decide(us(1)), Decision::Dispatch);
 }
 
@@ -93,25 +101,25 @@ fn a_full_batch_goes_at_once() {
 fn slots_bound_a_lane_and_max_pending_bounds_the_point() {
     let mut f = former(16);
     let a = f.attach(lane(2));
-    f.submit(us(0), a, us(0), 1).unwrap();
-    f.submit(us(0), a, us(0), 2).unwrap();
-    assert_eq!(f.submit(us(0), a, us(0), 3), Err((Refusal::NoSlot, 3)));
+    submit(&mut f, us(0), a, 1).unwrap();
+    submit(&mut f, us(0), a, 2).unwrap();
+    assert_eq!(submit(&mut f, us(0), a, 3), Err(Refusal::NoSlot));
     let taken = take(&mut f, us(0));
-    assert_eq!(f.submit(us(0), a, us(0), 3), Err((Refusal::NoSlot, 3)), "a slot is held while it is computed");
-    assert!(f.release(taken[0].0));
-    assert!(!f.release(taken[0].0), "freed once");
-    f.submit(us(0), a, us(0), 3).unwrap();
+    assert_eq!(submit(&mut f, us(0), a, 3), Err(Refusal::NoSlot), "a slot is held while it is computed");
+    assert!(f.release(taken[0].0, true));
+    assert!(!f.release(taken[0].0, true), "freed once");
+    submit(&mut f, us(0), a, 3).unwrap();
 
     let b = f.attach(lane(1000));
     for i in 0..63 {
-        f.submit(us(0), b, us(0), i).unwrap();
+        submit(&mut f, us(0), b, i).unwrap();
     }
-    assert_eq!(f.submit(us(0), b, us(0), 0), Err((Refusal::Full, 0)));
+    assert_eq!(submit(&mut f, us(0), b, 0), Err(Refusal::Full));
     let c = f.attach(lane(2));
-    f.submit(us(0), c, us(0), 1000).unwrap();
-    assert_eq!(f.submit(us(0), c, us(0), 0), Err((Refusal::Full, 0)), "each lane may have one");
+    submit(&mut f, us(0), c, 1000).unwrap();
+    assert_eq!(submit(&mut f, us(0), c, 0), Err(Refusal::Full), "each lane may have one");
     f.detach(b, |_| ());
-    assert_eq!(f.submit(us(0), b, us(0), 0), Err((Refusal::NoLane, 0)));
+    assert_eq!(submit(&mut f, us(0), b, 0), Err(Refusal::NoLane));
 }
 
 #[test]
@@ -120,8 +128,8 @@ fn round_robin_serves_by_weight() {
     let heavy = f.attach(LaneSpec { live: false, slots: 32, weight: 2 });
     let light = f.attach(LaneSpec { live: false, slots: 32, weight: 1 });
     for i in 0..16 {
-        f.submit(us(0), heavy, us(0), i).unwrap();
-        f.submit(us(0), light, us(0), 100 + i).unwrap();
+        submit(&mut f, us(0), heavy, i).unwrap();
+        submit(&mut f, us(0), light, 100 + i).unwrap();
     }
     let batch: Vec<u32> = take(&mut f, us(0)).into_iter().map(|(_, v)| v).collect();
     assert_eq!(batch.iter().filter(|v| **v < 100).count(), 4, "{batch:?}");
@@ -132,15 +140,15 @@ fn an_idle_lane_saves_nothing_up() {
     let mut f = former(4);
     let (a, b) = (f.attach(lane(64)), f.attach(lane(64)));
     for i in 0..40 {
-        f.submit(us(0), a, us(0), i).unwrap();
+        submit(&mut f, us(0), a, i).unwrap();
     }
     for _ in 0..5 {
         for (key, _) in take(&mut f, us(0)) {
-            f.release(key);
+            f.release(key, true);
         }
     }
     for i in 0..8 {
-        f.submit(us(0), b, us(0), 100 + i).unwrap();
+        submit(&mut f, us(0), b, 100 + i).unwrap();
     }
     let batch = take(&mut f, us(0));
     assert_eq!(batch.iter().filter(|(_, v)| *v >= 100).count(), 2, "B gets its share, not what it missed: {batch:?}");
@@ -154,7 +162,7 @@ fn claims_are_bound_at_dispatch_and_void_ones_free_their_slot() {
     f.claim(us(0), a).unwrap();
     assert_eq!(f.claim(us(0), a), Err(Refusal::NoSlot));
     let (mut batch, mut frames) = (Vec::new(), vec![7]);
-    f.take(us(10), &mut batch, |_, _| Some((frames.pop()?, us(5))), |_, _| panic!("no entry is too old"));
+    f.take(us(10), &mut batch, |_, _| Some(bound(frames.pop()?, us(5))), |_, _, _| panic!("no entry is too old"));
     assert_eq!(batch.iter().map(|t| t.payload).collect::<Vec<_>>(), [7]);
     assert_eq!(batch[0].wait, Duration::from_micros(10));
     f.claim(us(20), a).unwrap();
@@ -166,9 +174,9 @@ fn what_is_too_old_is_not_computed() {
     fn check(live: bool, received: u64, expected: (usize, usize)) {
         let mut f = former(16);
         let a = f.attach(LaneSpec { live, slots: 2, weight: 1 });
-        f.submit(us(received), a, us(received), 1).unwrap();
+        submit(&mut f, us(received), a, 1).unwrap();
         let (mut batch, mut expired) = (Vec::new(), 0);
-        f.take(us(1_000_001), &mut batch, |_, _| None, |_, _| expired += 1);
+        f.take(us(1_000_001), &mut batch, |_, _| None, |_, _, _| expired += 1);
         assert_eq!((batch.len(), expired), expected, "live {live}, received {received}");
         assert_eq!(f.pending(), 0);
     }
@@ -183,7 +191,7 @@ fn a_claim_brings_nothing_that_is_too_old_either() {
     let a = f.attach(lane(2));
     f.claim(us(0), a).unwrap();
     let (mut batch, mut expired) = (Vec::new(), Vec::new());
-    f.take(us(1_000_001), &mut batch, |_, _| Some((7, us(0))), |_, v| expired.push(v));
+    f.take(us(1_000_001), &mut batch, |_, _| Some(bound(7, us(0))), |_, _, v| expired.push(v));
     assert_eq!((batch.len(), expired), (0, vec![7]));
     f.claim(us(1_000_001), a).unwrap();
     f.claim(us(1_000_001), a).unwrap();
@@ -193,14 +201,16 @@ fn a_claim_brings_nothing_that_is_too_old_either() {
 fn an_abandoned_entry_is_never_computed_and_its_late_result_is_void() {
     let mut f = former(16);
     let a = f.attach(lane(2));
-    let waiting = f.submit(us(0), a, us(0), 1).unwrap();
-    assert_eq!(f.abandon(waiting), Some(1));
+    let waiting = submit(&mut f, us(0), a, 1).unwrap();
+    let mut dropped = Vec::new();
+    f.abandon(waiting, |v| dropped.push(v));
+    assert_eq!(dropped, [1]);
     assert_eq!(f.decide(us(0)), Decision::Idle);
-    let computing = f.submit(us(0), a, us(0), 2).unwrap();
+    let computing = submit(&mut f, us(0), a, 2).unwrap();
     take(&mut f, us(5));
     assert_eq!(f.dispatched_at(computing), Some(us(5)));
-    assert_eq!(f.abandon(computing), None);
-    assert!(!f.release(computing));
+    f.abandon(computing, |_| panic!("it waits no more"));
+    assert!(!f.release(computing, true));
     assert_eq!(f.in_dispatch(), 0);
 }
 
@@ -209,19 +219,19 @@ fn a_quarantined_lane_goes_alone_once_a_second() {
     let mut f = former(16);
     let (bad, good) = (f.attach(lane(16)), f.attach(lane(16)));
     for i in 0..8 {
-        f.submit(us(0), bad, us(0), i).unwrap();
+        submit(&mut f, us(0), bad, i).unwrap();
     }
     let mut changes = Vec::new();
     for (key, _) in take(&mut f, us(0)) {
         changes.extend(f.judge(key, true).filter(|c| c.1 != StandingChange::None));
-        f.release(key);
+        f.release(key, true);
     }
     assert_eq!(changes, [(bad, StandingChange::Quarantined)]);
 
     for i in 0..3 {
-        f.submit(us(10), bad, us(10), i).unwrap();
+        submit(&mut f, us(10), bad, i).unwrap();
     }
-    f.submit(us(10), good, us(10), 100).unwrap();
+    submit(&mut f, us(10), good, 100).unwrap();
     let values = |batch: Vec<(EntryKey, u32)>| batch.into_iter().map(|(_, v)| v).collect::<Vec<_>>();
     assert_eq!(values(take(&mut f, us(10))), [0], "one alone");
     assert_eq!(values(take(&mut f, us(10))), [100], "the others among themselves");
@@ -279,7 +289,7 @@ proptest! {
                 }
                 Event::Detach(i) if i < lanes.len() => f.detach(lanes.remove(i).0, |v| out.push(v)),
                 Event::Submit(i) if i < lanes.len() => {
-                    if let Ok(key) = f.submit(us(now), lanes[i].0, us(now), next) {
+                    if let Ok(key) = submit(&mut f, us(now), lanes[i].0, next) {
                         keys.push(key);
                         given += 1;
                         next += 1;
@@ -295,8 +305,8 @@ proptest! {
                     f.take(
                         us(now),
                         &mut batch,
-                        |_, _| frames_wait.then(|| { given += 1; next += 1; (next - 1, us(now)) }),
-                        |_, v| out.push(v),
+                        |_, _| frames_wait.then(|| { given += 1; next += 1; bound(next - 1, us(now)) }),
+                        |_, _, v| out.push(v),
                     );
                     prop_assert!(batch.len() <= 4);
                     computing.extend(batch.iter().map(|t| t.key));
@@ -304,14 +314,14 @@ proptest! {
                 }
                 Event::Release(i) if i < computing.len() => {
                     let key = computing.swap_remove(i);
-                    f.release(key);
-                    prop_assert!(!f.release(key));
+                    f.release(key, true);
+                    prop_assert!(!f.release(key, true));
                 }
                 Event::Judge(i, failed) if i < computing.len() => {
                     f.judge(computing[i], failed);
                 }
-                Event::Abandon(i) if i < keys.len() => out.extend(f.abandon(keys.swap_remove(i))),
-                Event::Drain => { f.drain(|_, v| out.push(v)); }
+                Event::Abandon(i) if i < keys.len() => f.abandon(keys.swap_remove(i), |v| out.push(v)),
+                Event::Drain => { f.drain(|_, _, v| out.push(v)); }
                 Event::Tick(by) => now += by,
                 _ => {}
             }
@@ -328,7 +338,7 @@ proptest! {
                 Decision::Dispatch => prop_assert!(waiting > 0),
             }
         }
-        f.drain(|_, v| out.push(v));
+        f.drain(|_, _, v| out.push(v));
         let emitted = out.len();
         out.sort_unstable();
         out.dedup();
@@ -347,11 +357,11 @@ proptest! {
         let mut served = vec![0usize; lanes.len()];
         for _ in 0..batches {
             for (i, key) in lanes.iter().enumerate() {
-                while f.submit(us(0), *key, us(0), i as u32).is_ok() {}
+                while submit(&mut f, us(0), *key, i as u32).is_ok() {}
             }
             for (key, i) in take(&mut f, us(0)) {
                 served[i as usize] += 1;
-                f.release(key);
+                f.release(key, true);
             }
         }
         let total: u32 = weights.iter().sum();

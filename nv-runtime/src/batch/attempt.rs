@@ -1,0 +1,206 @@
+//! Which parts of a batch to have computed, how often, and what each came to: pure decisions.
+
+use std::ops::Range;
+
+use nv_core::MonoTime;
+use serde::{Deserialize, Serialize};
+
+use super::bisect::{Bisection, PartOutcome};
+use super::core::Verdict;
+
+/// How a call of a processor ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CallResult {
+    /// It took its entries; each has a result of its own.
+    Ok,
+    /// It failed, for all of its entries.
+    Failed,
+    /// It failed, and the processor is of no more use. It may have been built anew since.
+    Broke,
+}
+
+/// The computation of one batch, call by call.
+///
+/// A batch that fails as a whole is bisected until the guilty stand alone, where the processor says that retrying does no
+/// harm; after one that breaks the processor, its entries are tried one by one with the new processor, once. No call begins
+/// after the deadline. Used again for the next batch, so that a batch allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Attempt {
+    idempotent: bool,
+    deadline: MonoTime,
+    bisection: Bisection,
+    calls: usize,
+    /// The entries of the call under way.
+    current: Range<usize>,
+    /// Whether it is known which entries failed by themselves.
+    told_apart: bool,
+    /// By place in the batch: whether the last call that the entry was part of failed as a whole.
+    failed: Vec<bool>,
+}
+
+impl Attempt {
+    /// Begins with a batch of `size`, to be answered by `deadline`. The first call is for all of it.
+    pub(crate) fn begin(&mut self, size: usize, idempotent: bool, deadline: MonoTime) {
+        (self.idempotent, self.deadline, self.calls) = (idempotent, deadline, 0);
+        self.current = 0..size;
+        self.told_apart = false;
+        self.failed.clear();
+        self.failed.resize(size, false);
+    }
+
+    /// The entries to call the processor for next; `None`: the batch is done. `able`: whether there is a processor.
+    pub(crate) fn next_call(&mut self, now: MonoTime, able: bool) -> Option<Range<usize>> {
+        if self.calls == 0 {
+            return Some(self.current.clone());
+        }
+        let next = self.bisection.next_part()?;
+        if !able || now >= self.deadline {
+            self.bisection.end();
+            self.told_apart = false;
+            return None;
+        }
+        self.current = next;
+        Some(self.current.clone())
+    }
+
+    /// Takes in how the call ended.
+    pub(crate) fn called(&mut self, result: CallResult) {
+        let ok = result == CallResult::Ok;
+        self.failed[self.current.clone()].fill(!ok);
+        self.calls += 1;
+        if self.calls > 1 {
+            self.bisection.tried(self.current.clone(), if ok { PartOutcome::Passed } else { PartOutcome::Failed });
+            return;
+        }
+        let size = self.failed.len();
+        // Which entries failed by themselves is known where each was told apart.
+        let retries = !ok && size > 1 && self.idempotent;
+        self.told_apart = ok || size == 1 || retries;
+        match result {
+            CallResult::Failed if retries => self.bisection.begin(size),
+            CallResult::Broke if retries => self.bisection.begin_alone(size),
+            _ => self.bisection.end(),
+        }
+    }
+
+    /// Whether every entry failed along with its last call: the processor is at fault, for all that is known.
+    pub(crate) fn at_fault(&self) -> bool {
+        self.failed.iter().all(|failed| *failed)
+    }
+
+    /// Whether the processor was called more than once.
+    pub(crate) fn retried(&self) -> bool {
+        self.calls > 1
+    }
+
+    /// What is known of entry `slot`, whose result is `ok` or not.
+    pub(crate) fn verdict(&self, slot: usize, ok: bool) -> Verdict {
+        match (ok && !self.failed[slot], self.failed[slot]) {
+            (true, _) => Verdict::Computed,
+            (false, true) if !self.told_apart => Verdict::Unlucky,
+            (false, _) => Verdict::Guilty,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DEADLINE: MonoTime = MonoTime::from_nanos(1_000_000);
+
+    /// Computes a batch of `size` in which the entries `bad` make the call `fail`; each call takes 1 ns. Returns the verdicts,
+    /// a letter each, and the calls.
+    fn run(size: usize, idempotent: bool, bad: &[usize], fail: CallResult) -> (String, usize) {
+        let mut attempt = Attempt::default();
+        attempt.begin(size, idempotent, DEADLINE);
+        let mut calls = 0;
+        while let Some(part) = attempt.next_call(MonoTime::from_nanos(calls as u64), true) {
+            calls += 1;
+            attempt.called(if bad.iter().any(|b| part.contains(b)) { fail } else { CallResult::Ok });
+        }
+        assert_eq!(attempt.retried(), calls > 1);
+        (verdicts(&attempt), calls)
+    }
+
+    fn verdicts(attempt: &Attempt) -> String {
+        let letter = |slot| match attempt.verdict(slot, true) {
+            Verdict::Computed => '.',
+            Verdict::Guilty => 'x',
+            Verdict::Unlucky => '?',
+        };
+        (0..attempt.failed.len()).map(letter).collect()
+    }
+
+    #[test]
+    fn the_guilty_stand_alone_where_a_retry_does_no_harm() {
+        fn check(size: usize, idempotent: bool, bad: &[usize], fail: CallResult, expected: (&str, usize)) {
+            let (verdicts, calls) = run(size, idempotent, bad, fail);
+            assert_eq!((verdicts.as_str(), calls), expected, "{size} {idempotent} {bad:?} {fail:?}");
+        }
+        use CallResult::{Broke, Failed};
+        check(4, true, &[], Failed, ("....", 1));
+        check(1, false, &[0], Failed, ("x", 1));
+        check(1, false, &[0], Broke, ("x", 1));
+        check(8, true, &[3], Failed, ("...x....", 7));
+        check(4, true, &[0, 1, 2, 3], Failed, ("xxxx", 7));
+        check(4, false, &[1], Failed, ("????", 1));
+        check(4, false, &[1], Broke, ("????", 1));
+        // One by one, once: not by halves.
+        check(8, true, &[3], Broke, ("...x....", 9));
+        check(3, true, &[0, 1, 2], Broke, ("xxx", 4));
+    }
+
+    #[test]
+    fn what_was_not_tried_in_time_or_for_want_of_a_processor_is_nobodys_fault() {
+        fn check(after: usize, able: bool) {
+            let mut attempt = Attempt::default();
+            attempt.begin(4, true, DEADLINE);
+            assert_eq!(attempt.next_call(MonoTime::ZERO, true), Some(0..4));
+            attempt.called(CallResult::Failed);
+            for _ in 0..after {
+                assert!(attempt.next_call(MonoTime::ZERO, true).is_some());
+                attempt.called(CallResult::Ok);
+            }
+            let late = if able { DEADLINE } else { MonoTime::ZERO };
+            assert_eq!(attempt.next_call(late, able), None);
+            assert_eq!(attempt.next_call(MonoTime::ZERO, true), None, "it is over");
+            assert_eq!(verdicts(&attempt), if after == 0 { "????" } else { "..??" });
+            assert_eq!(attempt.at_fault(), after == 0);
+        }
+        check(0, true);
+        check(0, false);
+        check(1, true);
+        check(1, false);
+    }
+
+    #[test]
+    fn an_entrys_own_error_is_its_own_fault() {
+        let mut attempt = Attempt::default();
+        attempt.begin(2, false, DEADLINE);
+        attempt.next_call(MonoTime::ZERO, true);
+        attempt.called(CallResult::Ok);
+        assert_eq!((attempt.verdict(0, true), attempt.verdict(1, false)), (Verdict::Computed, Verdict::Guilty));
+        assert!(!attempt.at_fault());
+    }
+
+    proptest! {
+        /// Whatever fails: exactly the bad ones are guilty, within 2n − 1 calls (n + 1 after a broken processor).
+        #[test]
+        fn exactly_the_bad_are_guilty(
+            size in 1usize..40,
+            bad in prop::collection::btree_set(0usize..40, 0..10),
+            broke in any::<bool>(),
+        ) {
+            let bad: Vec<usize> = bad.into_iter().filter(|b| *b < size).collect();
+            let (verdicts, calls) = run(size, true, &bad, if broke { CallResult::Broke } else { CallResult::Failed });
+            let guilty: Vec<usize> = verdicts.match_indices('x').map(|(i, _)| i).collect();
+            prop_assert_eq!(guilty, bad);
+            prop_assert!(!verdicts.contains('?'));
+            let most = if broke { size + 1 } else { 2 * size - 1 };
+            prop_assert!(calls <= most);
+        }
+    }
+}

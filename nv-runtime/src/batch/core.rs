@@ -1,0 +1,465 @@
+//! Everything that a batch point decides: a pure state machine. No lock, no thread, no channel, no clock; `now` is passed
+//! in, and what is to be told to others is returned.
+
+use std::time::Duration;
+
+use nv_core::MonoTime;
+use serde::{Deserialize, Serialize};
+
+use super::BatchConfig;
+use super::breaker::{Breaker, BreakerChange};
+use super::former::{BoundPart, Decision, Former, FormerConfig, LaneSpec, Taken};
+use super::standing::StandingChange;
+use super::{EntryKey, LaneKey, Refusal};
+
+/// The part of a [`BatchConfig`] that decides.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct PointLimits {
+    pub(crate) max_batch: usize,
+    pub(crate) instances: usize,
+    pub(crate) max_latency: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) max_age: Duration,
+    pub(crate) live_slots: usize,
+    pub(crate) max_pending: usize,
+}
+
+impl From<&BatchConfig> for PointLimits {
+    fn from(config: &BatchConfig) -> Self {
+        Self {
+            max_batch: config.max_batch_size,
+            instances: config.instances,
+            max_latency: config.max_latency,
+            response_timeout: config.response_timeout,
+            max_age: config.max_age,
+            live_slots: config.max_in_flight_per_feed,
+            max_pending: config.max_pending,
+        }
+    }
+}
+
+/// What kind of lane it is: that decides how many slots it has, and whether its entries grow too old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum LaneRole {
+    /// A live feed's: `max_in_flight_per_feed` slots.
+    Live,
+    /// A file feed's. Together file feeds have enough slots for two batches for each instance.
+    File,
+    /// The direct API's: as a file feed that is alone.
+    Direct,
+}
+
+/// Where a point is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum PointPhase {
+    /// Takes entries.
+    Running,
+    /// Takes no more; computes what waits.
+    Draining,
+    /// Computes nothing more.
+    Stopped,
+}
+
+/// What an instance that has nothing to do should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InstanceStep {
+    /// Compute the batch that it was given.
+    Compute {
+        /// How long the batch was in the making: since both the instance was free and the first of its parts waited.
+        formation: Duration,
+    },
+    /// Ask again: something ended, without being computed.
+    Again,
+    /// Ask again at this time, or when something was submitted.
+    WaitUntil(MonoTime),
+    /// Ask again when something was submitted.
+    Wait,
+    /// The point is done.
+    Done,
+}
+
+/// What is known of a part when its batch is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Verdict {
+    /// It was computed.
+    Computed,
+    /// It failed by itself.
+    Guilty,
+    /// It failed along with its batch.
+    Unlucky,
+}
+
+/// A part, and its payload.
+#[derive(Debug)]
+pub(crate) struct Part<T> {
+    pub(crate) key: EntryKey,
+    pub(crate) part: u32,
+    pub(crate) payload: T,
+}
+
+/// What waited at a point when it had to be given up, for the caller to fail.
+#[derive(Debug)]
+pub(crate) struct GivenUp<T> {
+    pub(crate) parts: Vec<Part<T>>,
+    /// Lanes that lost claims, and how many.
+    pub(crate) claims: Vec<(LaneKey, usize)>,
+}
+
+/// What a change of the breaker has led to.
+#[derive(Debug)]
+pub(crate) struct BreakerEvent<T> {
+    /// What is to be told.
+    pub(crate) change: BreakerChange,
+    /// What is to be failed, since nobody can compute it.
+    pub(crate) given_up: Option<GivenUp<T>>,
+}
+
+/// What came of an entry that its feed gave up.
+#[derive(Debug)]
+pub(crate) struct Abandoned<T> {
+    /// Payloads that were still waiting.
+    pub(crate) payloads: Vec<T>,
+    /// Instances that are seen to be wedged by it, for the first time in their call.
+    pub(crate) wedged: Vec<usize>,
+}
+
+/// What came of a batch that was computed.
+#[derive(Debug)]
+pub(crate) struct Closed<T> {
+    /// Lanes that were quarantined or released by it.
+    pub(crate) standings: Vec<(LaneKey, StandingChange)>,
+    /// Whether the instance had been reported as wedged.
+    pub(crate) was_wedged: bool,
+    pub(crate) breaker: BreakerEvent<T>,
+}
+
+/// The decisions of a batch point: what is taken in, what is batched when and for whom, what is failed, and whether the point
+/// is fit for work. Its users hold the lock, read the clock, call the processors and tell the world.
+///
+/// The same calls at the same times give the same answers: that is what a simulation and a replay rely on.
+#[derive(Debug)]
+pub(crate) struct PointCore<T> {
+    limits: PointLimits,
+    former: Former<T>,
+    /// By the index of their keys.
+    lanes: Vec<Option<(LaneKey, LaneRole)>>,
+    phase: PointPhase,
+    breaker: Breaker,
+    /// Instances that have a processor.
+    able: usize,
+    /// By instance.
+    calls: Vec<Call>,
+}
+
+/// What an instance is at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Call {
+    /// Since when it has nothing to do, as far as it has asked.
+    free_since: Option<MonoTime>,
+    /// Since when its processor computes a batch.
+    since: Option<MonoTime>,
+    /// Whether it has been reported as wedged.
+    wedged: bool,
+}
+
+impl<T> PointCore<T> {
+    pub(crate) fn new(limits: PointLimits) -> Self {
+        let former = Former::new(FormerConfig {
+            max_batch: limits.max_batch,
+            max_latency: limits.max_latency,
+            max_age: limits.max_age,
+            max_pending: limits.max_pending,
+        });
+        Self {
+            limits,
+            former,
+            lanes: Vec::new(),
+            phase: PointPhase::Running,
+            breaker: Breaker::default(),
+            able: 0,
+            calls: vec![Call::default(); limits.instances],
+        }
+    }
+
+    // --- The feeds' side.
+
+    /// Adds a lane. This changes how many [`slots`](Self::slots) file feeds' lanes have.
+    pub(crate) fn attach(&mut self, role: LaneRole, weight: u32) -> LaneKey {
+        let slots = match role {
+            LaneRole::Live => self.limits.live_slots,
+            LaneRole::File | LaneRole::Direct => self.file_slots(1),
+        };
+        let key = self.former.attach(LaneSpec { live: role == LaneRole::Live, slots, weight });
+        let index = key.index();
+        if self.lanes.len() <= index {
+            self.lanes.resize(index + 1, None);
+        }
+        self.lanes[index] = Some((key, role));
+        self.share_file_slots();
+        key
+    }
+
+    /// Takes a lane away: what waits in it goes to `dropped`, what is being computed will be discarded. This changes how many
+    /// [`slots`](Self::slots) file feeds' lanes have.
+    pub(crate) fn detach(&mut self, key: LaneKey, dropped: impl FnMut(T)) {
+        self.former.detach(key, dropped);
+        if let Some(lane) = self.lanes.get_mut(key.index()) {
+            lane.take_if(|(k, _)| *k == key);
+        }
+        self.share_file_slots();
+    }
+
+    /// How many slots a lane has.
+    pub(crate) fn slots(&self, key: LaneKey) -> usize {
+        self.former.slots(key)
+    }
+
+    /// Submits an entry, whose frame was `received` then and has this batch key, in one part or more, which are taken only if
+    /// it is. `next_due`: when the lane's next frame is due, as far as is known.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub(crate) fn submit(
+        &mut self,
+        now: MonoTime,
+        lane: LaneKey,
+        (received, batch_key): (MonoTime, u64),
+        next_due: Option<MonoTime>,
+        parts: &mut impl ExactSizeIterator<Item = T>,
+    ) -> Result<EntryKey, Refusal> {
+        if self.phase != PointPhase::Running {
+            return Err(Refusal::NoLane);
+        }
+        if !self.admits(now) {
+            return Err(Refusal::Down);
+        }
+        self.former.set_cadence(lane, true, next_due);
+        self.former.submit(now, lane, (received, batch_key), parts)
+    }
+
+    /// Submits up to `count` claims; returns how many were taken, and why the next one was not.
+    pub(crate) fn claim(
+        &mut self,
+        now: MonoTime,
+        lane: LaneKey,
+        count: usize,
+        next_due: Option<MonoTime>,
+    ) -> (usize, Option<Refusal>) {
+        if self.phase != PointPhase::Running {
+            return (0, Some(Refusal::NoLane));
+        }
+        self.former.set_cadence(lane, true, next_due);
+        for taken in 0..count {
+            let claimed = if self.admits(now) { self.former.claim(now, lane) } else { Err(Refusal::Down) };
+            if let Err(refusal) = claimed {
+                return (taken, Some(refusal));
+            }
+        }
+        (count, None)
+    }
+
+    /// Notes that no more frames come from a lane's feed, so that nobody waits for them.
+    pub(crate) fn source_ended(&mut self, lane: LaneKey) {
+        self.former.set_cadence(lane, false, None);
+    }
+
+    /// Gives an entry up. It is not computed, or its results are discarded. If it got no answer in time, an instance whose
+    /// call has lasted that long is wedged.
+    pub(crate) fn abandon(&mut self, now: MonoTime, key: EntryKey, timed_out: bool) -> Abandoned<T> {
+        let mut abandoned = Abandoned { payloads: Vec::new(), wedged: Vec::new() };
+        self.former.abandon(key, |payload| abandoned.payloads.push(payload));
+        for (instance, call) in self.calls.iter_mut().enumerate().filter(|_| timed_out) {
+            if !call.wedged && call.since.is_some_and(|since| since + self.limits.response_timeout <= now) {
+                call.wedged = true;
+                abandoned.wedged.push(instance);
+            }
+        }
+        abandoned
+    }
+
+    /// When the latest of an entry's parts was dispatched; `None` if all wait or the entry has gone.
+    pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
+        self.former.dispatched_at(key)
+    }
+
+    // --- The owner's side.
+
+    /// Lowers the size of batches to what the processor takes, and to what it prefers.
+    pub(crate) fn limit_batch(&mut self, max_batch: Option<usize>, preferred_batch: Option<usize>) {
+        for most in [max_batch, preferred_batch].into_iter().flatten() {
+            self.former.limit_batch(most);
+        }
+        self.share_file_slots();
+    }
+
+    /// Takes no more entries; what waits is still computed.
+    pub(crate) fn drain(&mut self) {
+        if self.phase == PointPhase::Running {
+            self.phase = PointPhase::Draining;
+        }
+    }
+
+    /// Nothing more is computed. Returns what waited.
+    pub(crate) fn stop(&mut self) -> GivenUp<T> {
+        self.phase = PointPhase::Stopped;
+        self.give_up()
+    }
+
+    // --- The instances' side.
+
+    /// An instance has a processor, its first.
+    pub(crate) fn instance_started(&mut self) {
+        self.able += 1;
+    }
+
+    /// An instance has lost its processor.
+    pub(crate) fn instance_lost(&mut self) {
+        self.able -= 1;
+    }
+
+    /// An instance has a processor again.
+    pub(crate) fn instance_rebuilt(&mut self) {
+        self.able += 1;
+        self.breaker.rebuilt();
+    }
+
+    /// Takes in a rebuild that failed. While the point is down, what waits is given up with it: a probe, which nobody can
+    /// compute.
+    pub(crate) fn rebuild_failed(&mut self, now: MonoTime) -> BreakerEvent<T> {
+        // While another instance works, the point does.
+        let change = if self.able == 0 { self.breaker.rebuild_failed(now) } else { BreakerChange::None };
+        let nobody = self.able == 0 && self.breaker.is_down();
+        BreakerEvent { change, given_up: nobody.then(|| self.give_up()) }
+    }
+
+    /// Gives an instance its next batch, if it is time for one. `bind` finds the frame for a claim, or nothing. What is too
+    /// old goes to `expired`, whatever is returned.
+    pub(crate) fn next_batch(
+        &mut self,
+        now: MonoTime,
+        instance: usize,
+        batch: &mut Vec<Taken<T>>,
+        expired: &mut Vec<Part<T>>,
+        bind: impl FnMut(LaneKey, EntryKey) -> Option<BoundPart<T>>,
+    ) -> InstanceStep {
+        let free_since = *self.calls[instance].free_since.get_or_insert(now);
+        let decision = self.former.decide(now);
+        match (self.phase, decision) {
+            (PointPhase::Stopped, _) | (PointPhase::Draining, Decision::Idle) => return InstanceStep::Done,
+            (PointPhase::Running, Decision::WaitUntil(at)) => return InstanceStep::WaitUntil(at),
+            (PointPhase::Running, Decision::Idle) => return InstanceStep::Wait,
+            // What is still to come is not waited for any more.
+            (_, Decision::Dispatch) | (PointPhase::Draining, Decision::WaitUntil(_)) => {}
+        }
+        let expire = |key, part, payload| expired.push(Part { key, part, payload });
+        self.former.take(now, batch, bind, expire);
+        if let Some(oldest) = batch.iter().map(|t| t.wait).max() {
+            self.calls[instance] = Call { free_since: None, since: Some(now), wedged: false };
+            return InstanceStep::Compute { formation: oldest.min(now.since(free_since)) };
+        }
+        match decision {
+            // Only what has to go by itself, later, is left.
+            Decision::WaitUntil(at) if expired.is_empty() => InstanceStep::WaitUntil(at),
+            _ => InstanceStep::Again,
+        }
+    }
+
+    /// What an instance that is idle at `now` should do, without doing it: whether to wake one.
+    pub(crate) fn decide(&self, now: MonoTime) -> Decision {
+        self.former.decide(now)
+    }
+
+    /// Ends the parts of a batch, and frees the slots of entries that are done by it, before any of its results can be seen.
+    /// `at_fault`: the processor is, for all that is known. `wanted` is told for each part, in order, whether its result is
+    /// still wanted.
+    pub(crate) fn close_batch(
+        &mut self,
+        now: MonoTime,
+        instance: usize,
+        at_fault: bool,
+        parts: impl Iterator<Item = (EntryKey, Verdict)>,
+        mut wanted: impl FnMut(bool),
+    ) -> Closed<T> {
+        let mut standings = Vec::new();
+        for (key, verdict) in parts {
+            if verdict != Verdict::Unlucky {
+                let judged = self.former.judge(key, verdict == Verdict::Guilty);
+                standings.extend(judged.filter(|(_, change)| *change != StandingChange::None));
+            }
+            wanted(self.former.release(key, verdict == Verdict::Computed));
+        }
+        let call = std::mem::take(&mut self.calls[instance]);
+        let change = self.breaker.batch_done(now, at_fault);
+        let given_up = (change == BreakerChange::Down).then(|| self.give_up());
+        Closed { standings, was_wedged: call.wedged, breaker: BreakerEvent { change, given_up } }
+    }
+
+    // --- What it looks like.
+
+    pub(crate) fn phase(&self) -> PointPhase {
+        self.phase
+    }
+
+    /// Instances that have a processor.
+    pub(crate) fn able(&self) -> usize {
+        self.able
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.breaker.is_down()
+    }
+
+    /// Parts and claims that wait.
+    pub(crate) fn pending(&self) -> usize {
+        self.former.pending()
+    }
+
+    /// Parts that are being computed.
+    pub(crate) fn in_dispatch(&self) -> usize {
+        self.former.in_dispatch()
+    }
+
+    /// Slots that a lane has in use.
+    #[cfg(test)]
+    pub(crate) fn used(&self, key: LaneKey) -> usize {
+        self.former.used(key)
+    }
+
+    /// Parts that were computed for a lane.
+    pub(crate) fn served(&self, key: LaneKey) -> u64 {
+        self.former.served(key)
+    }
+
+    // --- Inside.
+
+    /// Whether the breaker lets an entry in.
+    fn admits(&self, now: MonoTime) -> bool {
+        !self.breaker.is_down() || self.breaker.admits(now, self.former.pending() + self.former.in_dispatch())
+    }
+
+    /// Slots that each of `feeds` file feeds may have.
+    fn file_slots(&self, feeds: usize) -> usize {
+        (2 * self.former.max_batch() * self.limits.instances).div_ceil(feeds.max(1))
+    }
+
+    fn share_file_slots(&mut self) {
+        let files = self.lanes.iter().flatten().filter(|(_, role)| *role == LaneRole::File).count();
+        for (key, role) in self.lanes.iter().flatten() {
+            let feeds = match role {
+                LaneRole::Live => continue,
+                LaneRole::File => files,
+                LaneRole::Direct => 1,
+            };
+            self.former.set_slots(*key, self.file_slots(feeds));
+        }
+    }
+
+    fn give_up(&mut self) -> GivenUp<T> {
+        let mut parts = Vec::new();
+        let claims = self.former.drain(|key, part, payload| parts.push(Part { key, part, payload }));
+        GivenUp { parts, claims }
+    }
+}
+
+#[cfg(test)]
+mod tests;

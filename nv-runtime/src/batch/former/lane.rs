@@ -1,0 +1,83 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use nv_core::MonoTime;
+
+use super::{BoundPart, EntryKey, LaneSpec};
+use crate::batch::standing::Standing;
+
+/// Stride of a lane of weight 1: large, so that the division by a weight loses nothing that would ever show.
+const STRIDE: u128 = 1 << 64;
+
+/// A feed's place at the point.
+#[derive(Debug)]
+pub(super) struct Lane<T> {
+    pub(super) spec: LaneSpec,
+    pub(super) waiting: VecDeque<Waiting<T>>,
+    /// Slots taken, by entries that wait or are being computed.
+    pub(super) used: usize,
+    /// How much it has been served, over its weight.
+    pub(super) pass: u128,
+    /// Whether its source runs.
+    pub(super) running: bool,
+    pub(super) next_due: Option<MonoTime>,
+    /// Whether its entries may share batches.
+    pub(super) standing: Standing,
+    /// Parts that were computed for it.
+    pub(super) served: u64,
+}
+
+/// A part that waits.
+#[derive(Debug)]
+pub(super) struct Waiting<T> {
+    pub(super) key: EntryKey,
+    pub(super) part: u32,
+    pub(super) submitted: MonoTime,
+    /// `None`: a claim.
+    pub(super) bound: Option<BoundPart<T>>,
+}
+
+impl<T> Lane<T> {
+    pub(super) fn new(spec: LaneSpec, pass: u128) -> Self {
+        Self {
+            spec,
+            waiting: VecDeque::with_capacity(spec.slots.min(64)),
+            used: 0,
+            pass,
+            running: true,
+            next_due: None,
+            standing: Standing::default(),
+            served: 0,
+        }
+    }
+
+    /// What a part costs it.
+    pub(super) fn stride(&self) -> u128 {
+        STRIDE / u128::from(self.spec.weight.max(1))
+    }
+
+    /// Whether it has something that may go into a batch with others'.
+    pub(super) fn shares(&self) -> bool {
+        !self.waiting.is_empty() && !self.standing.is_quarantined()
+    }
+
+    /// The batch key of its first part, where that is known.
+    pub(super) fn front_key(&self) -> Option<u64> {
+        Some(self.waiting.front()?.bound.as_ref()?.batch_key)
+    }
+
+    /// When its next part may go by itself, if it is quarantined and has one waiting. May be past.
+    pub(super) fn alone_at(&self, now: MonoTime) -> Option<MonoTime> {
+        let waits = self.standing.is_quarantined() && !self.waiting.is_empty();
+        waits.then(|| self.standing.not_before().unwrap_or(now))
+    }
+
+    /// Whether it is worth waiting for: its source runs, it has a free slot, and its next frame is due before the hold
+    /// ends. One that is overdue by more than the hold has stalled.
+    pub(super) fn is_expected(&self, now: MonoTime, hold_end: MonoTime, hold: Duration) -> bool {
+        self.running
+            && self.waiting.is_empty()
+            && self.used < self.spec.slots
+            && self.next_due.is_some_and(|due| due <= hold_end && now <= due + hold)
+    }
+}
