@@ -89,6 +89,8 @@ mod feed;
 mod guard;
 mod health;
 mod mailbox;
+#[cfg(all(test, feature = "model-check"))]
+mod model;
 mod permits;
 mod runtime;
 mod sync;

@@ -34,6 +34,8 @@ enum Phase {
     Clippy,
     /// `cargo doc`, warnings are errors
     Docs,
+    /// The runtime's protocols between threads under many schedules, in a model checker
+    Model,
     /// Compile everything for the tests and install the plugins (`cargo xtask plugins`)
     Plugins,
     /// `cargo nextest run`
@@ -118,6 +120,13 @@ impl Phase {
                 "warnings",
             ])),
             Phase::Docs => process::run(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")),
+            Phase::Model => {
+                let only = ["nextest", "run", "--package", "nv-runtime", "--features", "model-check", "--lib"];
+                let mut command = cargo(&only);
+                // Other tests would ask the model checker's locks for what they only do in a model.
+                command.args(["-E", "test(/^model::/)"]).env("RUST_BACKTRACE", "0");
+                process::run(command.envs(deep.then_some(("NV_TEST_DEEP", "1"))))
+            }
             // The very units that the tests need, so that nothing is compiled a second time with other features.
             Phase::Plugins => {
                 let targets = ["--workspace", "--lib", "--bins", "--tests", "--examples"];
