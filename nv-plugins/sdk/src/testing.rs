@@ -178,13 +178,14 @@ impl<B: BatchProcessor + FromConfig> BatchRunner<B> {
             .enumerate()
             .map(|(i, frame)| {
                 let frame = frame.stamped(i as u64, MonoTime::from_nanos(i as u64 * INTERVAL_NS));
-                BatchEntry::new(Name::new("test"), 0, frame, None, nothing.clone())
+                BatchEntry::new(Name::new("test"), 0, frame, None, nothing.clone()).at_slot(i)
             })
             .collect();
         self.process_entries(&mut entries)
     }
 
-    /// Processes regions of one frame as one batch; `perception` holds the objects whose boxes they are.
+    /// Processes regions of one frame as one batch and returns a result for each; `perception` holds the objects whose boxes
+    /// they are.
     ///
     /// # Errors
     /// What the processor reports of the batch as a whole.
@@ -195,10 +196,10 @@ impl<B: BatchProcessor + FromConfig> BatchRunner<B> {
         regions: impl IntoIterator<Item = Region>,
     ) -> Result<Vec<Result<StageOutput, StageError>>, StageError> {
         let perception = Arc::new(perception);
-        let mut entries: Vec<_> = regions
-            .into_iter()
-            .map(|region| BatchEntry::new(Name::new("test"), 0, frame.clone(), Some(region), perception.clone()))
-            .collect();
+        let entry = |(i, region)| {
+            BatchEntry::new(Name::new("test"), 0, frame.clone(), Some(region), perception.clone()).at_slot(i)
+        };
+        let mut entries: Vec<_> = regions.into_iter().enumerate().map(entry).collect();
         self.process_entries(&mut entries)
     }
 
@@ -207,6 +208,8 @@ impl<B: BatchProcessor + FromConfig> BatchRunner<B> {
         entries: &mut [BatchEntry],
     ) -> Result<Vec<Result<StageOutput, StageError>>, StageError> {
         self.processor.process(entries)?;
+        // The processor may have put them into another order.
+        entries.sort_by_key(BatchEntry::slot);
         Ok(entries.iter_mut().map(BatchEntry::take_result).collect())
     }
 
@@ -225,4 +228,78 @@ fn build<T: FromConfig>(config: Value) -> Result<T, StageError> {
     let config =
         T::Config::deserialize(config).map_err(|e| StageError::config(format!("config of {:?}: {e}", T::KIND)))?;
     T::from_config(config, &BuildContext::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_core::BBox;
+    use nv_perception::{Attribute, BatchCapabilities, Object, ObjectId};
+
+    use super::*;
+
+    /// Says how many pixels an entry has: of its region's object, or of an object that it makes. The largest first.
+    struct Area;
+
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct NoConfig {}
+
+    impl FromConfig for Area {
+        type Config = NoConfig;
+        const KIND: &'static str = "area";
+        const SUMMARY: &'static str = "pixels";
+
+        fn from_config(_: NoConfig, _: &BuildContext) -> Result<Self, StageError> {
+            Ok(Self)
+        }
+    }
+
+    fn part(entry: &BatchEntry) -> BBox {
+        let Size { width, height } = entry.frame().size();
+        entry.region().map_or(BBox::new(0.0, 0.0, width as f32, height as f32), |r| r.bbox)
+    }
+
+    impl BatchProcessor for Area {
+        fn capabilities(&self) -> BatchCapabilities {
+            BatchCapabilities::default()
+        }
+
+        fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError> {
+            batch.sort_by(|a, b| part(b).area().total_cmp(&part(a).area()));
+            for entry in batch {
+                let bbox = part(entry);
+                let id = entry.region().map_or(entry.next_object_id(), |r| r.object);
+                let made = entry.region().is_none().then(|| vec![Object::new(id, 0, 1.0, bbox)]);
+                let area = Attribute { object: id, name: "area".into(), value: f64::from(bbox.area()).into() };
+                entry.finish(Ok(StageOutput { objects: made, attributes: vec![area], ..StageOutput::default() }));
+            }
+            Ok(())
+        }
+    }
+
+    fn areas(results: Vec<Result<StageOutput, StageError>>) -> Vec<(u32, nv_perception::Value)> {
+        results
+            .into_iter()
+            .map(|result| {
+                let Attribute { object, value, .. } = result.unwrap().attributes.remove(0);
+                (object.0, value)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn results_are_in_the_order_of_the_entries() {
+        let mut runner = BatchRunner::<Area>::start(serde_json::json!({})).unwrap();
+        let frames = [2, 8, 4].map(|side| solid_frame(side, side, [0, 0, 0]));
+        let whole = areas(runner.process(frames).unwrap());
+        assert_eq!(whole, [(0, 4.0.into()), (0, 64.0.into()), (0, 16.0.into())]);
+
+        let region = |id, side| Region { object: ObjectId(id), bbox: BBox::new(0.0, 0.0, side, side) };
+        let objects = [1.0, 3.0].map(|side| region(0, side).bbox).into_iter().enumerate();
+        let objects = objects.map(|(id, bbox)| Object::new(ObjectId(id as u32), 0, 1.0, bbox)).collect();
+        let found = Perception::from(StageOutput { objects: Some(objects), ..StageOutput::default() });
+        let regions = [region(0, 1.0), region(1, 3.0)];
+        let parts = areas(runner.process_regions(&solid_frame(8, 8, [0, 0, 0]), found, regions).unwrap());
+        assert_eq!(parts, [(0, 1.0.into()), (1, 9.0.into())]);
+    }
 }
