@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, never, tick};
-use nv_core::{DropReason, HealthEvent, HealthKind, Name, Severity};
+use nv_core::{DropReason, HealthEvent, HealthKind, HealthTopic, Name, Severity};
 use nv_runtime::{FeedConfig, FeedEnd, FeedHandle, FeedStats, SinkConfig};
 use nv_sources::EmbeddedSources;
 
@@ -25,7 +25,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How often the progress display is drawn.
 const REDRAW: Duration = Duration::from_millis(120);
-/// How many warnings of one kind about one feed are told one by one.
+/// How many warnings of one kind about one thing are told; the rest is counted.
 const TOLD_WARNINGS: u64 = 2;
 
 /// Runs a plan to its end.
@@ -71,11 +71,11 @@ pub(crate) fn run(plan: &Plan, plugins: &mut Plugins, console: &Console) -> Resu
         warnings: HashMap::new(),
     };
     run.until_all_have_ended();
-    let exit = run.finish();
-
     let stats: Vec<FeedStats> = run.feeds.iter().map(FeedHandle::stats).collect();
     let summary = Summary::new(started.elapsed(), &stats, batches.iter().flatten());
+    // It tells of the health events that it has held back.
     let report = runtime.shutdown(Duration::ZERO);
+    let exit = run.finish();
     if !report.abandoned.is_empty() {
         console.warning(&format!("left behind, as they did not end: {}", report.abandoned.join(", ")));
     }
@@ -116,8 +116,16 @@ struct Run<'a> {
     progress: Option<Progress>,
     exit: Exit,
     stopping: Stopping,
-    /// How often each kind of warning about each feed came.
-    warnings: HashMap<(Option<Name>, Discriminant<HealthKind>), u64>,
+    /// What was told and what was not, of each kind of warning about each thing.
+    warnings: HashMap<(Option<Name>, HealthTopic, Discriminant<HealthKind>), Told>,
+}
+
+/// How much of a kind of warning was told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    lines: u64,
+    /// How often it happened after that.
+    untold: u64,
 }
 
 /// Whether the run is being stopped, and why.
@@ -265,10 +273,13 @@ impl Run<'_> {
         if event.kind.severity() != Severity::Warning {
             return;
         }
-        let count = self.warnings.entry((event.feed.clone(), discriminant(&event.kind))).or_default();
-        *count += 1;
-        if *count <= TOLD_WARNINGS {
+        let told =
+            self.warnings.entry((event.feed.clone(), event.kind.topic(), discriminant(&event.kind))).or_default();
+        if told.lines < TOLD_WARNINGS {
+            told.lines += 1;
             self.console.warning(&event.to_string());
+        } else {
+            told.untold += event.count;
         }
     }
 
@@ -283,9 +294,9 @@ impl Run<'_> {
         if let Some(progress) = self.progress.take() {
             progress.finish();
         }
-        for ((feed, _), count) in self.warnings.iter().filter(|(_, count)| **count > TOLD_WARNINGS) {
+        for ((feed, ..), told) in self.warnings.iter().filter(|(_, told)| told.untold > 0) {
             let of = feed.as_ref().map(|feed| format!("feed {feed}: ")).unwrap_or_default();
-            self.console.warning(&format!("{of}… and {} more of that kind", count - TOLD_WARNINGS));
+            self.console.warning(&format!("{of}… and {} more of that kind", told.untold));
         }
         for &feed in &self.running {
             self.console.warning(&format!("feed {} did not end in time", self.feeds[feed].name()));

@@ -55,6 +55,8 @@ pub struct Runtime {
     abandoned: Abandoned,
     permits: ConnectPermits,
     rooms: Mutex<Rooms>,
+    /// Tells of health events that were held; `None` once it is joined, or where the system gave no thread.
+    health_thread: Mutex<Option<Worker>>,
 }
 
 #[derive(Default)]
@@ -132,10 +134,17 @@ impl Runtime {
         let health = HealthHub::new(clock.clone(), config.health_capacity.max(1));
         let abandoned = Abandoned::new(health.clone());
         let permits = ConnectPermits::new(config.connect_permits.max(1));
-        Self { config, clock, health, abandoned, permits, rooms: Mutex::default() }
+        let health_thread = health.attend();
+        if let Err(error) = &health_thread {
+            tracing::warn!(%error, "no thread to hold repeated health events: each is told of alone");
+        }
+        let health_thread = Mutex::new(health_thread.ok());
+        Self { config, clock, health, abandoned, permits, rooms: Mutex::default(), health_thread }
     }
 
-    /// Health events from now on. A subscriber that does not keep up misses some.
+    /// Health events from now on. What repeats within a second comes as one event with a count; what was told of a feed, a
+    /// batch point or a sink last is how it is. A subscriber that does not keep up misses events, and learns how many with the
+    /// next one ([`HealthEvent::missed`]). The log gets every event too.
     pub fn health(&self) -> Receiver<HealthEvent> {
         self.health.subscribe()
     }
@@ -353,6 +362,9 @@ impl Runtime {
             // A failure was reported when it happened, and is told again to whoever asks the log.
             let _ = decisions.finish();
         }
+        self.health.close();
+        let thread = self.health_thread.lock().take();
+        self.join(thread.into_iter().collect(), self.clock.now());
         ShutdownReport { abandoned: self.abandoned() }
     }
 

@@ -68,12 +68,13 @@ fn a_camera_that_is_lost_is_opened_again_as_a_new_session() {
     let told: Vec<String> = health
         .try_iter()
         .filter_map(|e| match e.kind {
-            HealthKind::SourceOpened { session, .. } => Some(format!("opened {session}")),
-            HealthKind::SourceLost { reason, .. } => Some(format!("lost: {reason}")),
+            HealthKind::SourceOpened { session, .. } => Some(format!("{} opened {session}", e.count)),
+            HealthKind::SourceLost { reason, .. } => Some(format!("{} lost: {reason}", e.count)),
             _ => None,
         })
         .collect();
-    assert_eq!(told, ["opened 0", "lost: the stream ended", "opened 1", "lost: test:: no luck", "opened 2"]);
+    // Within a second: what repeats is told of at once, and before the feed's end.
+    assert_eq!(told, ["1 opened 0", "1 lost: the stream ended", "1 lost: test:: no luck", "2 opened 2"]);
     shut_down(&runtime);
 }
 
@@ -87,7 +88,7 @@ fn a_camera_that_falls_silent_is_opened_again() {
     let (feed, outputs) = feed(&runtime, "gate", source, detect(&detector), |c| c.restart = restart);
     let lost = wait_for(&health, |k| matches!(k, HealthKind::SourceLost { .. }));
     assert!(matches!(lost, HealthKind::SourceLost { reason, .. } if reason == "no frame for 10ms"));
-    wait_for(&health, |k| matches!(k, HealthKind::SourceOpened { session: 1, .. }));
+    wait_for(&health, |k| matches!(k, HealthKind::SourceOpened { session: 1.., .. }));
     feeder.frame(0);
     assert!(outputs.recv_timeout(LONG).unwrap().session >= 1);
     feed.stop(LONG);
@@ -244,10 +245,9 @@ fn a_stage_that_can_not_be_built_is_tried_again() {
     feeder.frame(0);
     assert!(outputs.recv_timeout(LONG).is_ok());
     feeder.frame(1);
-    for expected in 1..=3 {
-        let restart = wait_for(&health, |k| matches!(k, HealthKind::FeedRestarting { .. }));
-        assert!(matches!(restart, HealthKind::FeedRestarting { number, limit: 5, .. } if number == expected));
-    }
+    let first = wait_for(&health, |k| matches!(k, HealthKind::FeedRestarting { .. }));
+    assert!(matches!(first, HealthKind::FeedRestarting { number: 1, limit: 5, .. }));
+    wait_for(&health, |k| matches!(k, HealthKind::FeedRestarting { number: 3, .. }));
     // While it restarts, frames are dropped; then they pass again.
     let output = (2..).find_map(|_| {
         feeder.frame(2);
