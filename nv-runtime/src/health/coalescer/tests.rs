@@ -188,7 +188,7 @@ proptest! {
             for topic in NAMES.map(|name| kind(name).topic()) {
                 let last = |events: &[(u64, HealthEvent)]| {
                     let of = |e: &&(u64, HealthEvent)| e.1.feed.as_ref() == Some(feed) && e.1.kind.topic() == topic;
-                    events.iter().filter(of).next_back().map(|(_, e)| (e.at, name(&e.kind)))
+                    events.iter().rfind(of).map(|(_, e)| (e.at, name(&e.kind)))
                 };
                 prop_assert_eq!(last(&came), last(&told), "the last that is told is the last that happened");
             }
