@@ -147,16 +147,12 @@ mod tests {
             last_drops: vec![],
             end: Some(Arc::new(FeedEnd::EndOfStream)),
         };
-        let metrics = BatchMetrics {
-            submitted: 795,
-            processed: 795,
-            batches: 102,
-            sizes: vec![0, 0, 0, 0, 0, 0, 21, 81],
-            busy: 0.97,
-            wait: Quantiles { p50: 1.2, p95: 3.0, p99: 4.0 },
-            process: Quantiles { p50: 118.0, p95: 125.0, p99: 131.0 },
-            ..BatchMetrics::default()
-        };
+        let mut metrics = BatchMetrics::default();
+        (metrics.submitted, metrics.processed, metrics.batches) = (795, 795, 102);
+        metrics.sizes = vec![0, 0, 0, 0, 0, 0, 21, 81];
+        metrics.busy = 0.97;
+        metrics.wait = Quantiles { p50: 1.2, p95: 3.0, p99: 4.0 };
+        metrics.process = Quantiles { p50: 118.0, p95: 125.0, p99: 131.0 };
         let summary = Summary {
             batches: vec![BatchSummary::new("detector".into(), &metrics)],
             ..Summary::new(Duration::from_millis(12_300), &[stats], [])

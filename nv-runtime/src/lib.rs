@@ -108,4 +108,4 @@ pub use feed::{
     FrameCounts, PipelineError, QueuePolicy, RegionOptions, RestartConfig, RestartTrigger, SinkConfig, SinkStats,
     SkipCondition, StageFactory, StepErrorPolicy, StepOptions, StepOptionsError, StepStats,
 };
-pub use runtime::{AddFeedError, Runtime, RuntimeConfig, ShutdownReport};
+pub use runtime::{AddFeedError, RemoveBatchError, Runtime, RuntimeConfig, ShutdownReport};

@@ -76,6 +76,8 @@ struct BatchRoom {
 struct FeedRoom {
     handle: FeedHandle,
     thread: Worker,
+    /// The batch points in its pipeline.
+    batches: Vec<Name>,
     /// How long its sinks may take to close.
     sink_limit: Duration,
 }
@@ -106,6 +108,14 @@ pub enum AddFeedError {
         /// The batch point.
         batch: Name,
     },
+    /// A batch point in its pipeline has been removed.
+    #[error("feed {feed:?}: batch point {batch:?} has been removed")]
+    RemovedBatch {
+        /// The feed.
+        feed: Name,
+        /// The batch point.
+        batch: Name,
+    },
     /// The runtime has been shut down.
     #[error("the runtime has been shut down")]
     Closed,
@@ -117,6 +127,27 @@ pub enum AddFeedError {
         /// What the system said.
         error: std::io::Error,
     },
+}
+
+/// Why a batch point could not be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RemoveBatchError {
+    /// There is none of this name.
+    #[error("there is no batch point called {0:?}")]
+    Unknown(Name),
+    /// Feeds that have not ended run their frames through it.
+    #[error("batch point {batch:?} is in use; remove these feeds first: {}", list(.feeds))]
+    InUse {
+        /// The batch point.
+        batch: Name,
+        /// The feeds, in the order of their names.
+        feeds: Vec<Name>,
+    },
+}
+
+fn list(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// What [`Runtime::shutdown`] could not do in time.
@@ -261,6 +292,10 @@ impl Runtime {
         if rooms.closed {
             return Err(AddFeedError::Closed);
         }
+        let is_here = |point: &Arc<Point>| rooms.batches.iter().any(|b| Arc::ptr_eq(b.handle.point(), point));
+        if let Some(point) = config.pipeline.points().find(|point| !is_here(point)) {
+            return Err(AddFeedError::RemovedBatch { feed: name, batch: point.name.clone() });
+        }
         if rooms.feeds.contains_key(&name) {
             return Err(AddFeedError::Duplicate(name));
         }
@@ -268,6 +303,7 @@ impl Runtime {
             return Err(AddFeedError::TooMany(self.config.max_feeds));
         }
         let sink_limit = config.sink_close_timeout;
+        let batches = config.pipeline.points().map(|point| point.name.clone()).collect();
         let steps = config.pipeline.step_names().cloned();
         let shared = Arc::new(FeedShared::new(
             name.clone(),
@@ -287,7 +323,7 @@ impl Runtime {
         let thread = Worker::spawn(format!("nv-feed {name}"), move || body.run());
         let thread = thread.map_err(|error| AddFeedError::Thread { feed: name.clone(), error })?;
         let handle = FeedHandle { shared, done: thread.done().clone() };
-        rooms.feeds.insert(name, FeedRoom { handle: handle.clone(), thread, sink_limit });
+        rooms.feeds.insert(name, FeedRoom { handle: handle.clone(), thread, batches, sink_limit });
         Ok(handle)
     }
 
@@ -298,7 +334,7 @@ impl Runtime {
     /// and the runtime's grace its thread is [left behind](Self::abandoned), and [`FeedStats::end`](crate::FeedStats::end)
     /// is `None`.
     pub fn remove_feed(&self, name: &str, drain: Duration) -> Option<FeedHandle> {
-        let FeedRoom { handle, thread, sink_limit } = self.rooms.lock().feeds.remove(name)?;
+        let FeedRoom { handle, thread, sink_limit, .. } = self.rooms.lock().feeds.remove(name)?;
         handle.stop(drain);
         let wind_up = sink_limit.max(self.config.grace);
         let deadline = self.clock.now() + drain.saturating_add(wind_up).saturating_add(self.config.grace);
@@ -308,6 +344,39 @@ impl Runtime {
             self.abandoned.add(Some(handle.name()), thread);
         }
         Some(handle)
+    }
+
+    /// Ends a batch point that no feed uses any more and forgets it: its name is free again. What was submitted to it directly
+    /// has up to `drain` to be computed; the rest fails with [`BatchError::CoordinatorShutdown`](crate::BatchError), as does
+    /// whatever is submitted through handles that are left. An instance that does not end within the runtime's grace is
+    /// [left behind](Self::abandoned). Returns the point's handle, for its metrics.
+    ///
+    /// A feed that has ended uses it no more, whether it was [removed](Self::remove_feed) or not.
+    ///
+    /// # Errors
+    /// There is no such batch point, or a feed uses it. Then nothing has changed.
+    pub fn remove_batch(&self, name: &str, drain: Duration) -> Result<BatchHandle, RemoveBatchError> {
+        let BatchRoom { handle, instances } = {
+            let mut rooms = self.rooms.lock();
+            let is_it = |room: &BatchRoom| room.handle.processor_id().as_str() == name;
+            let index = rooms.batches.iter().position(is_it);
+            let index = index.ok_or_else(|| RemoveBatchError::Unknown(name.into()))?;
+            let uses = |room: &&FeedRoom| !room.thread.is_done() && room.batches.iter().any(|b| b.as_str() == name);
+            let mut feeds: Vec<Name> = rooms.feeds.values().filter(uses).map(|f| f.handle.name().clone()).collect();
+            if !feeds.is_empty() {
+                feeds.sort();
+                return Err(RemoveBatchError::InUse { batch: name.into(), feeds });
+            }
+            rooms.batches.remove(index)
+        };
+        handle.point().drain();
+        let deadline = self.clock.now() + drain;
+        if !instances.iter().all(|i| i.wait(deadline, &self.clock)) {
+            handle.point().stop();
+        }
+        self.join(instances, self.clock.now());
+        self.rooms.lock().batch_names.remove(name);
+        Ok(handle)
     }
 
     /// The feeds, in the order of their names.

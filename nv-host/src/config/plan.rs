@@ -244,6 +244,7 @@ impl Check<'_> {
             startup_timeout: raw.startup_timeout.map_or(d.startup_timeout, |t| t.0),
             max_in_flight_per_feed: raw.max_in_flight_per_feed.unwrap_or(d.max_in_flight_per_feed),
             max_pending: raw.max_pending.unwrap_or(d.max_pending),
+            ..d
         };
         if let Err(error) = settings.validate() {
             self.error(&name.span(), format!("[batch.{}]: {error}", name.get_ref()));

@@ -21,7 +21,9 @@ pub struct BatchConfig {
     /// Frames that a live feed may have at the point at a time. Default 2. A file feed gets enough to fill the batches:
     /// `ceil(2 · max_batch_size · instances / file feeds)`.
     pub max_in_flight_per_feed: usize,
-    /// Entries that wait at the point, over all feeds. Default 4,096. Beyond it each feed has one at a time, and its frames
+    /// Regions of one frame that a feed has looked at: they share the frame's slot. Default 64.
+    pub max_regions_per_frame: usize,
+    /// Entries that wait at the point, over all feeds, each region counted. Default 4,096. Beyond it each feed has one at a time, and its frames
     /// wait in its own queue.
     pub max_pending: usize,
 }
@@ -36,6 +38,7 @@ impl Default for BatchConfig {
             max_age: Duration::from_secs(1),
             startup_timeout: Duration::from_secs(30),
             max_in_flight_per_feed: 2,
+            max_regions_per_frame: 64,
             max_pending: 4096,
         }
     }
@@ -63,6 +66,7 @@ impl BatchConfig {
             ("max_batch_size", self.max_batch_size, 1024),
             ("instances", self.instances, 256),
             ("max_in_flight_per_feed", self.max_in_flight_per_feed, 1024),
+            ("max_regions_per_frame", self.max_regions_per_frame, 4096),
             ("max_pending", self.max_pending, 1 << 20),
         ];
         for (field, value, limit) in counts {
@@ -120,6 +124,8 @@ mod tests {
         check(|c| c.max_latency = Duration::ZERO, None);
         check(|c| c.max_batch_size = 0, Some("max_batch_size is 0: it must be at least 1"));
         check(|c| c.instances = 1000, Some("instances is 1000: it is beyond any use"));
+        check(|c| c.max_regions_per_frame = 0, Some("max_regions_per_frame is 0: it must be at least 1"));
+        check(|c| c.max_regions_per_frame = 5000, Some("max_regions_per_frame is 5000: it is beyond any use"));
         check(|c| c.max_age = Duration::ZERO, Some("max_age is 0s: nothing could ever be answered"));
         check(
             |c| c.max_latency = Duration::from_secs(5),

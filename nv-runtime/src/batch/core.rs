@@ -214,6 +214,13 @@ impl<T> PointCore<T> {
         self.former.slots(key)
     }
 
+    /// What a lane's share of a full batch would be, rounded up, if that is more than the lane has slots for: then it gets
+    /// less than its weight when all lanes are busy.
+    pub(crate) fn unhonoured_share(&self, key: LaneKey) -> Option<usize> {
+        let (weight, total) = (self.former.weight(key), self.former.total_weight());
+        unhonoured_share(weight, total, self.former.max_batch(), self.former.slots(key))
+    }
+
     /// Submits an entry, whose frame was `received` then and has this batch key, in one part or more, which are taken only if
     /// it is. `next_due`: when the lane's next frame is due, as far as is known.
     ///
@@ -459,6 +466,16 @@ impl<T> PointCore<T> {
         let claims = self.former.drain(|key, part, payload| parts.push(Part { key, part, payload }));
         GivenUp { parts, claims }
     }
+}
+
+/// The share of a batch that a lane of `weight` has, rounded up, where it is more than its `slots`. A lane that is alone, or
+/// that asks for no more than any other, is not meant.
+fn unhonoured_share(weight: u32, total_weight: u64, max_batch: usize, slots: usize) -> Option<usize> {
+    if weight <= 1 || u64::from(weight) == total_weight {
+        return None;
+    }
+    let share = (u64::from(weight) * max_batch as u64).div_ceil(total_weight.max(1)) as usize;
+    (share > slots).then_some(share)
 }
 
 #[cfg(test)]

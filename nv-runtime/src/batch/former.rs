@@ -432,6 +432,16 @@ impl<T> Former<T> {
         self.lane(key).map_or(0, |l| l.served)
     }
 
+    /// A lane's weight; 0 if it has gone.
+    pub(crate) fn weight(&self, key: LaneKey) -> u32 {
+        self.lane(key).map_or(0, |l| l.spec.weight)
+    }
+
+    /// The weights of all lanes together.
+    pub(crate) fn total_weight(&self) -> u64 {
+        self.lanes().map(|l| u64::from(l.spec.weight)).sum()
+    }
+
     // --- Inside.
 
     fn lanes(&self) -> impl Iterator<Item = &Lane<T>> {

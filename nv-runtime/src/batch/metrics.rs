@@ -7,6 +7,7 @@ use serde::Serialize;
 
 /// What a batch point has done so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct BatchMetrics {
     /// Entries that were taken in (claims count once a frame was bound to them).
     pub submitted: u64,

@@ -102,6 +102,14 @@ impl Point {
         if state.lanes.len() <= index {
             state.lanes.resize_with(index + 1, || None);
         }
+        let unhonoured = state.core.unhonoured_share(key);
+        if let (Some(share), Some(feed)) = (unhonoured, &feed) {
+            let (batch, slots) = (&self.name, state.core.slots(key));
+            tracing::warn!(
+                %feed, %batch, weight, slots, share,
+                "the feed's share of a batch is more than it has slots for (max_in_flight_per_feed): it gets less than its weight"
+            );
+        }
         state.lanes[index] = Some(AttachedLane { key, feed, kind, slots });
         state.tell_slots();
         key
@@ -147,7 +155,9 @@ impl Point {
         reply: &Reply,
         next_due: Option<MonoTime>,
     ) -> Result<EntryKey, Refusal> {
-        let mut jobs = entries.into_iter().map(|entry| Job { entry, reply: reply.clone() }).peekable();
+        let entries = entries.into_iter();
+        debug_assert!(entries.len() <= self.config.max_regions_per_frame, "the caller cuts what is beyond");
+        let mut jobs = entries.map(|entry| Job { entry, reply: reply.clone() }).peekable();
         let Some(first) = jobs.peek() else { return Err(Refusal::NoLane) };
         let received = first.entry.frame().received();
         self.submit_parts(key, received, &mut jobs, next_due)

@@ -41,6 +41,9 @@ pub struct FeedConfig {
     /// Frames between the queue and the outputs at a time. Default: file 2 + the sum of its slots at its batch points; live
     /// the same with a slot less at each point, which with 2 slots is 2 + batch points.
     pub max_in_pipeline: Option<usize>,
+    /// Its share of the batch points beside other feeds', when they are busy: 1 to 1,000. Default 1. A feed of weight 2 gets
+    /// twice as many frames computed as one of weight 1, as far as its slots let it.
+    pub weight: u32,
     /// What happens to a frame when a step fails.
     pub on_step_error: StepErrorPolicy,
     /// Objects below this score are left out of outputs. Default 0: none is.
@@ -74,6 +77,7 @@ impl FeedConfig {
             queue_policy: None,
             freshness: None,
             max_in_pipeline: None,
+            weight: 1,
             on_step_error: StepErrorPolicy::default(),
             report_threshold: 0.0,
             provenance: true,
@@ -112,6 +116,14 @@ impl FeedConfig {
             };
             return Err(FeedConfigError { field, value: value.unwrap_or_default().to_string(), reason });
         }
+        let reason = match self.weight {
+            0 => Some("it must be at least 1"),
+            1..=MOST_WEIGHT => None,
+            _ => Some("it is beyond any use: the most is 1000"),
+        };
+        if let Some(reason) = reason {
+            return Err(FeedConfigError { field: "weight", value: self.weight.to_string(), reason });
+        }
         if !self.report_threshold.is_finite() {
             let (field, value) = ("report_threshold", self.report_threshold.to_string());
             return Err(FeedConfigError { field, value, reason: "it must be a number" });
@@ -122,6 +134,9 @@ impl FeedConfig {
 
 /// Beyond this many frames or outputs, waiting for their turn is of no use to anybody.
 const MOST_WAITING: usize = 1 << 16;
+
+/// Feeds of less than a thousandth of another's share might as well not be there.
+const MOST_WEIGHT: u32 = 1000;
 
 impl fmt::Debug for FeedConfig {
     /// Without credentials.
@@ -158,5 +173,45 @@ impl fmt::Debug for SinkConfig {
             .field("name", &self.name)
             .field("queue_capacity", &self.queue_capacity)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_perception::SourceError;
+
+    use super::*;
+
+    struct Nowhere;
+
+    impl SourceFactory for Nowhere {
+        fn schemes(&self) -> &[&str] {
+            &[]
+        }
+
+        fn open(
+            &self,
+            _: &SourceSpec,
+            _: &nv_core::CancelToken,
+        ) -> Result<Box<dyn nv_perception::FrameSource>, SourceError> {
+            unreachable!("it is never opened")
+        }
+    }
+
+    #[test]
+    fn errors_name_the_field_and_the_reason() {
+        fn check(change: impl FnOnce(&mut FeedConfig), expected: Option<&str>) {
+            let pipeline = FeedPipeline { steps: Vec::new() };
+            let mut config = FeedConfig::new("gate", Arc::new(Nowhere), SourceSpec::new("nowhere:"), pipeline);
+            change(&mut config);
+            assert_eq!(config.validate().err().map(|e| e.to_string()).as_deref(), expected);
+        }
+        check(|_| (), None);
+        check(|c| c.weight = 1000, None);
+        check(|c| c.weight = 0, Some("weight is 0: it must be at least 1"));
+        check(|c| c.weight = 1001, Some("weight is 1001: it is beyond any use: the most is 1000"));
+        check(|c| c.queue_capacity = 0, Some("queue_capacity is 0: it must be at least 1"));
+        check(|c| c.max_in_pipeline = Some(1 << 20), Some("max_in_pipeline is 1048576: it is beyond any use"));
+        check(|c| c.report_threshold = f32::NAN, Some("report_threshold is NaN: it must be a number"));
     }
 }

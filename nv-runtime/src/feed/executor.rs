@@ -81,6 +81,7 @@ pub(crate) struct ExecutorParts {
     pub(crate) outlet: Outlet,
     pub(crate) live: bool,
     pub(crate) max_in_pipeline: Option<usize>,
+    pub(crate) weight: u32,
     pub(crate) on_step_error: StepErrorPolicy,
     pub(crate) restart: RestartConfig,
 }
@@ -88,9 +89,19 @@ pub(crate) struct ExecutorParts {
 impl Executor {
     /// Attaches the pipeline to its batch points. It leaves them when the executor is dropped.
     pub(crate) fn new(parts: ExecutorParts) -> Self {
-        let ExecutorParts { shared, health, intake, pipeline, outlet, live, max_in_pipeline, on_step_error, restart } =
-            parts;
-        let (steps, completions) = attach(pipeline, &intake, live);
+        let ExecutorParts {
+            shared,
+            health,
+            intake,
+            pipeline,
+            outlet,
+            live,
+            max_in_pipeline,
+            weight,
+            on_step_error,
+            restart,
+        } = parts;
+        let (steps, completions) = attach(pipeline, &intake, live, weight);
         Self {
             name: shared.name.clone(),
             clock: shared.clock.clone(),

@@ -98,7 +98,12 @@ impl Step {
 /// Attaches a pipeline to its batch points. Results of all of them come by one channel.
 ///
 /// Frames are bound at dispatch where a live feed's first step is a batch point: no stage has seen them before.
-pub(crate) fn attach(pipeline: FeedPipeline, intake: &Arc<Intake>, live: bool) -> (Vec<Step>, Receiver<Completion>) {
+pub(crate) fn attach(
+    pipeline: FeedPipeline,
+    intake: &Arc<Intake>,
+    live: bool,
+    weight: u32,
+) -> (Vec<Step>, Receiver<Completion>) {
     // Room for each slot's result, twice: once more for results that were given up while they were on their way.
     let most_slots =
         |p: &Arc<Point>| p.config.max_in_flight_per_feed.max(p.config.file_slots(p.config.max_batch_size, 1));
@@ -119,7 +124,7 @@ pub(crate) fn attach(pipeline: FeedPipeline, intake: &Arc<Intake>, live: bool) -
                 LaneKind::File
             };
             let slots = Arc::new(AtomicUsize::new(0));
-            let lane = point.attach(Some(feed.clone()), kind, 1, slots.clone());
+            let lane = point.attach(Some(feed.clone()), kind, weight, slots.clone());
             Step::Batch(BatchStep { point, lane, reply, slots, used: 0, full: false, claims: live && index == 0 })
         }
     };
@@ -234,7 +239,7 @@ mod tests {
         let clock = Arc::new(SystemClock::new());
         let config = IntakeConfig { capacity: 1, policy: QueuePolicy::Block, freshness: None };
         let intake = Arc::new(Intake::new("gate".into(), clock, config, None));
-        let (_steps, completions) = attach(FeedPipeline { steps: Vec::new() }, &intake, true);
+        let (_steps, completions) = attach(FeedPipeline { steps: Vec::new() }, &intake, true, 1);
         assert!(matches!(completions.try_recv(), Err(crossbeam_channel::TryRecvError::Empty)));
     }
 }

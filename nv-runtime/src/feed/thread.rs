@@ -95,6 +95,7 @@ impl Live<'_> {
             outlet,
             live,
             max_in_pipeline: config.max_in_pipeline,
+            weight: config.weight,
             on_step_error: config.on_step_error,
             restart,
         });

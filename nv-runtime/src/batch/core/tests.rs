@@ -214,3 +214,22 @@ fn a_batch_is_in_the_making_while_an_instance_is_free_and_an_entry_waits() {
     check(0, 10, 12, 2);
     check(10, 0, 10, 0);
 }
+
+#[test]
+fn a_share_that_the_slots_do_not_honour_is_told() {
+    fn check(weight: u32, total: u64, max_batch: usize, slots: usize, expected: Option<usize>) {
+        let share = unhonoured_share(weight, total, max_batch, slots);
+        assert_eq!(share, expected, "{weight} of {total}, batch {max_batch}, {slots} slots");
+    }
+    check(3, 4, 16, 2, Some(12));
+    check(3, 4, 16, 12, None);
+    check(3, 4, 16, 11, Some(12));
+    check(3, 30, 16, 2, None);
+    check(2, 3, 1, 2, None);
+    // Alone it has whatever there is; and nobody asked for more than the others.
+    check(3, 3, 16, 2, None);
+    check(1, 2, 16, 2, None);
+    let mut core = core(1);
+    let (light, heavy) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 5));
+    assert_eq!((core.unhonoured_share(light), core.unhonoured_share(heavy)), (None, Some(4)));
+}

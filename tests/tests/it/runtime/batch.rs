@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nv_core::{BBox, DropReason};
 use nv_perception::testing::read_frame_number;
 use nv_perception::{BatchEntry, ObjectId, Region, StageError, StageErrorKind, StageOutput};
-use nv_runtime::{BatchConfig, BatchError, BatchRequest, BatchStartError, PipelineError};
+use nv_runtime::{
+    AddFeedError, BatchConfig, BatchError, BatchRequest, BatchStartError, PipelineError, RemoveBatchError,
+};
 use nv_tests::{fed_source, gate, number_processor, processor, scene, scene_source, tally_stage};
 
 use super::*;
@@ -421,5 +423,81 @@ fn a_live_feed_uses_all_the_slots_that_it_is_given() {
     check_end(&feed, "end_of_stream");
     check_frames(&feed, 9, &[]);
     assert_eq!(detector.metrics().sizes[7], 1, "one alone, then all that had come");
+    shut_down(&runtime);
+}
+
+#[test]
+fn a_point_is_removed_once_no_feed_uses_it() {
+    let runtime = runtime();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let (feeder, source) = fed_source(false);
+    let (yard, _outputs) = feed(&runtime, "yard", source, detect(&detector), |_| ());
+    let (gate_feeder, source) = fed_source(true);
+    let (gate, _outputs) = feed(&runtime, "gate", source, detect(&detector), |_| ());
+    let refused = runtime.remove_batch("detector", LONG).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        r#"batch point "detector" is in use; remove these feeds first: gate, yard"#,
+        "and nothing has changed"
+    );
+    feeder.frame(0);
+    drop(feeder);
+    check_end(&yard, "end_of_stream");
+    check_frames(&yard, 1, &[]);
+    assert!(
+        matches!(runtime.remove_batch("detector", LONG), Err(RemoveBatchError::InUse { feeds, .. }) if feeds == ["gate"])
+    );
+    drop(gate_feeder);
+    gate.wait();
+
+    // A feed that has ended uses it no more.
+    let removed = runtime.remove_batch("detector", LONG).unwrap();
+    assert_eq!(removed.metrics().processed, 1);
+    assert_eq!(
+        runtime.remove_batch("detector", LONG).unwrap_err().to_string(),
+        r#"there is no batch point called "detector""#
+    );
+    let late = removed.submit_and_wait(BatchRequest::new("direct", scene().frame(0)));
+    assert!(matches!(late, Err(BatchError::CoordinatorShutdown { .. })), "{late:?}");
+    let config = FeedConfig::new("late", scene_source(1), SourceSpec::new("test:"), detect(&removed));
+    assert!(matches!(runtime.add_feed(config), Err(AddFeedError::RemovedBatch { .. })));
+
+    let again = batch(&runtime, number_processor(), BatchConfig::default());
+    let (late, _outputs) = feed(&runtime, "late", scene_source(3), detect(&again), |_| ());
+    check_end(&late, "end_of_stream");
+    assert_eq!(runtime.batches().len(), 1);
+    shut_down(&runtime);
+}
+
+#[test]
+fn an_instance_that_hangs_holds_up_no_removal() {
+    let runtime = impatient();
+    let (gate, visitor) = gate();
+    let held = processor(move |_: &mut [BatchEntry]| {
+        visitor.pass();
+        Ok(())
+    });
+    let detector = batch(&runtime, held, BatchConfig { max_batch_size: 1, ..BatchConfig::default() });
+    let ask = |n| {
+        let detector = detector.clone();
+        std::thread::spawn(move || detector.submit_and_wait(BatchRequest::new("direct", scene().frame(n))))
+    };
+    let first = ask(0);
+    gate.wait_for_visitor();
+    let second = ask(1);
+    while detector.metrics().pending < 1 {
+        std::thread::yield_now();
+    }
+    runtime.remove_batch("detector", Duration::ZERO).unwrap();
+    let second = second.join().unwrap();
+    assert!(matches!(second, Err(BatchError::CoordinatorShutdown { .. })), "{second:?}");
+    assert_eq!(runtime.abandoned(), ["nv-batch detector 0"]);
+    // The name is free even so.
+    batch(&runtime, number_processor(), BatchConfig::default());
+    gate.let_one_pass();
+    assert!(matches!(first.join().unwrap(), Err(BatchError::ProcessingFailed { .. })), "it gave no result");
+    while !runtime.abandoned().is_empty() {
+        std::thread::yield_now();
+    }
     shut_down(&runtime);
 }
