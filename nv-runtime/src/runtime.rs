@@ -330,14 +330,15 @@ impl Runtime {
     /// Stops a feed, waits for its end and forgets it: its name is free again. `drain` as in [`FeedHandle::stop`].
     /// Returns its handle, or `None` if there is no such feed.
     ///
-    /// A feed that hangs in a call to its source or to a stage is not waited for: beyond the drain, its sinks' time to close
-    /// and the runtime's grace its thread is [left behind](Self::abandoned), and [`FeedStats::end`](crate::FeedStats::end)
-    /// is `None`.
+    /// What hangs is not waited for: a call of a stage or of the source, or a sink that does not close, is
+    /// [left behind](Self::abandoned) after the drain and the runtime's grace. So is the feed's own thread if it hangs while it
+    /// opens the source; then [`FeedStats::end`](crate::FeedStats::end) is `None`.
     pub fn remove_feed(&self, name: &str, drain: Duration) -> Option<FeedHandle> {
         let FeedRoom { handle, thread, sink_limit, .. } = self.rooms.lock().feeds.remove(name)?;
         handle.stop(drain);
         let wind_up = sink_limit.max(self.config.grace);
-        let deadline = self.clock.now() + drain.saturating_add(wind_up).saturating_add(self.config.grace);
+        // Once for its pipeline, once for its other threads, and once for itself.
+        let deadline = self.clock.now() + drain.saturating_add(wind_up).saturating_add(2 * self.config.grace);
         if thread.wait(deadline, &self.clock) {
             thread.join();
         } else {
@@ -392,14 +393,14 @@ impl Runtime {
         self.rooms.lock().batches.iter().map(|b| b.handle.clone()).collect()
     }
 
-    /// Threads that did not end when they should have and are still running, by name: a feed that hung when it was removed, a
-    /// source that does not let itself be cancelled, a sink that does not close, a processor that did not start.
+    /// Threads that did not end when they should have and are still running, by name: a pipeline that hangs in a stage,
+    /// a source that does not let itself be cancelled, a sink that does not close, a processor that did not start.
     pub fn abandoned(&self) -> Vec<String> {
         self.abandoned.names()
     }
 
     /// Ends everything: feeds first, which have up to `drain` to finish what is inside them, then batch points. Joins every
-    /// thread; one that does not end within the runtime's grace (a feed's own: twice that) is left behind and named in the
+    /// thread; one that does not end within the runtime's grace (a feed's own: three times that) is left behind and named in the
     /// report.
     pub fn shutdown(&self, drain: Duration) -> ShutdownReport {
         let (feeds, batches) = {
@@ -411,9 +412,9 @@ impl Runtime {
         for feed in feeds.values() {
             feed.handle.shared.ask_to_stop(deadline, DropReason::Shutdown);
         }
-        // A feed gives its source and sinks the grace before it ends itself.
+        // A feed gives its pipeline the grace, and then its source and sinks, before it ends itself.
         let threads = feeds.into_values().map(|f| f.thread).collect();
-        self.join(threads, deadline + self.config.grace);
+        self.join(threads, deadline + 2 * self.config.grace);
         for batch in &batches {
             batch.handle.point().drain();
         }

@@ -23,7 +23,8 @@ pub struct BatchConfig {
     pub max_in_flight_per_feed: usize,
     /// Regions of one frame that a feed has looked at: they share the frame's slot. Default 64.
     pub max_regions_per_frame: usize,
-    /// Entries that wait at the point, over all feeds, each region counted. Default 4,096. Beyond it each feed has one at a time, and its frames
+    /// Entries that wait at the point, over all feeds, each region counted. Default 4,096. Beyond it each feed has one at a
+    /// time, and its frames
     /// wait in its own queue.
     pub max_pending: usize,
 }
@@ -102,11 +103,6 @@ impl BatchConfig {
         }
         Ok(())
     }
-
-    /// Frames that each of `feeds` file feeds may have at the point, so that together they fill batches of `max_batch`.
-    pub(crate) fn file_slots(&self, max_batch: usize, feeds: usize) -> usize {
-        (2 * max_batch * self.instances).div_ceil(feeds.max(1))
-    }
 }
 
 #[cfg(test)]
@@ -132,17 +128,5 @@ mod tests {
             Some("max_latency is 5s: it must be shorter than response_timeout"),
         );
         check(|c| c.max_pending = 8, Some("max_pending is 8: it must hold at least one full batch (max_batch_size)"));
-    }
-
-    #[test]
-    fn file_feeds_share_two_batches() {
-        fn check(feeds: usize, expected: usize) {
-            assert_eq!(BatchConfig::default().file_slots(16, feeds), expected, "{feeds} feeds");
-        }
-        check(0, 32);
-        check(1, 32);
-        check(3, 11);
-        check(4, 8);
-        check(64, 1);
     }
 }

@@ -35,6 +35,14 @@ pub(crate) struct EntryKey {
     generation: u32,
 }
 
+#[cfg(test)]
+impl EntryKey {
+    /// A key for tests of what only compares keys.
+    pub(crate) fn numbered(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
+}
+
 /// The part of the config that decides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FormerConfig {

@@ -1,13 +1,12 @@
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
 use nv_core::{Clock as _, Frame, Name};
 use nv_perception::{BatchCapabilities, BatchEntry, Perception, Region, StageOutput};
 
 use super::point::Point;
 use super::route::{LaneKind, Reply, empty_perception};
 use super::{BatchConfig, BatchError, BatchMetrics, LaneKey, Refusal};
+use crate::feed::Inbox;
 use crate::sync::Arc;
 
 /// A batch point, as its users hold it: cheap to clone, shared by feeds. The [`Runtime`](crate::Runtime) owns its threads.
@@ -84,10 +83,10 @@ impl BatchHandle {
         let batch = || point.name.clone();
         let BatchRequest { feed, session, frame, region, perception } = request;
         let entry = BatchEntry::new(feed, session, frame, region, perception);
-        let (completions, results) = bounded(1);
+        let inbox = Arc::new(Inbox::new());
         let key =
-            point.submit(self.direct, entry, Reply { completions, step: 0 }, None).map_err(
-                |refusal| match refusal {
+            point.submit(self.direct, entry, Reply { inbox: inbox.clone(), step: 0 }, None).map_err(|refusal| {
+                match refusal {
                     Refusal::NoSlot => BatchError::InFlightCapReached {
                         batch: batch(),
                         limit: self.direct_slots.load(std::sync::atomic::Ordering::Relaxed),
@@ -95,29 +94,25 @@ impl BatchHandle {
                     Refusal::Full => BatchError::QueueFull { batch: batch(), limit: point.config.max_pending },
                     Refusal::Down => BatchError::Unavailable { batch: batch(), reason: point.trouble() },
                     Refusal::NoLane => BatchError::CoordinatorShutdown { batch: batch() },
-                },
-            )?;
-        let limit = point.config.response_timeout;
-        let mut wait = limit;
-        loop {
-            match results.recv_timeout(wait) {
-                Ok(completion) => return completion.result,
-                Err(RecvTimeoutError::Disconnected) => return Err(BatchError::CoordinatorShutdown { batch: batch() }),
-                Err(RecvTimeoutError::Timeout) => {
-                    // The limit runs from dispatch; while the entry waits its turn it starts over.
-                    wait = match point.dispatched_at(key) {
-                        Some(at) => limit.saturating_sub(point.clock.now().since(at)),
-                        None => limit,
-                    };
-                    if wait == Duration::ZERO {
-                        point.abandon(key, true);
-                        // The result may have come in between.
-                        return match results.try_recv() {
-                            Ok(completion) => completion.result,
-                            Err(_) => Err(BatchError::Timeout { batch: batch(), limit }),
-                        };
-                    }
                 }
+            })?;
+        let limit = point.config.response_timeout;
+        let mut results = Vec::with_capacity(1);
+        let mut until = point.clock.now() + limit;
+        loop {
+            inbox.wait(Some(point.clock.instant(until)));
+            inbox.take(&mut results);
+            if let Some(completion) = results.pop() {
+                return completion.result;
+            }
+            // The limit runs from dispatch; while the entry waits its turn it starts over.
+            let now = point.clock.now();
+            until = point.dispatched_at(key).unwrap_or(now) + limit;
+            if until <= now {
+                point.abandon(key, true);
+                // The result may have come in between.
+                inbox.take(&mut results);
+                return results.pop().map_or_else(|| Err(BatchError::Timeout { batch: batch(), limit }), |c| c.result);
             }
         }
     }

@@ -147,7 +147,6 @@ impl Point {
     ///
     /// # Errors
     /// None of them was taken.
-    #[expect(dead_code, reason = "feeds submit whole frames only, so far")]
     pub(crate) fn submit_regions(
         &self,
         key: LaneKey,
@@ -510,10 +509,11 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam_channel::bounded;
     use nv_core::{FrameHeader, FramePool, PixelFormat, Size};
 
     use super::*;
+    use crate::batch::Completion;
+    use crate::feed::Inbox;
 
     #[test]
     fn nothing_waits_for_a_processor_that_can_not_be_built_anew() {
@@ -521,16 +521,20 @@ mod tests {
         let health = HealthHub::new(clock.clone(), 8);
         let point = Point::new("detector".into(), BatchConfig::default(), clock, health);
         let lane = point.attach(None, LaneKind::Direct, 1, Arc::default());
-        let (completions, results) = bounded(8);
+        let inbox = Arc::new(Inbox::new());
         let picture = || {
             let header = FrameHeader::new(Size::new(2, 2), PixelFormat::Gray8);
             FramePool::new(0).take(header).unwrap().freeze()
         };
         let submit = || {
             let entry = BatchEntry::new("direct".into(), 0, picture(), None, empty_perception());
-            point.submit(lane, entry, Reply { completions: completions.clone(), step: 0 }, None)
+            point.submit(lane, entry, Reply { inbox: inbox.clone(), step: 0 }, None)
         };
-        let failed = || results.try_iter().filter(|c| matches!(c.result, Err(BatchError::Unavailable { .. }))).count();
+        let failed = || {
+            let mut results = Vec::new();
+            inbox.take(&mut results);
+            results.iter().filter(|c: &&Completion| matches!(c.result, Err(BatchError::Unavailable { .. }))).count()
+        };
         submit().unwrap();
         for _ in 0..4 {
             point.rebuild_failed("no device".into());

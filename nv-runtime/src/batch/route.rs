@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use nv_core::DropReason;
 use nv_perception::{BatchEntry, BatchTrace, Perception, StageOutput};
 
 use super::core::Part;
 use super::{BatchError, EntryKey};
-use crate::feed::Intake;
+use crate::feed::{Inbox, Intake};
 use crate::sync::Arc;
 
 /// Whose lane it is.
@@ -32,8 +31,8 @@ pub(crate) struct ClaimRoute {
 /// Where an entry's result goes.
 #[derive(Clone)]
 pub(crate) struct Reply {
-    /// The feed's executor. Holds as many results as the feed has slots, so that no instance ever waits for it.
-    pub(crate) completions: Sender<Completion>,
+    /// Where whoever submitted it hears of it.
+    pub(crate) inbox: Arc<Inbox<Completion>>,
     /// The step's place in the feed's pipeline.
     pub(crate) step: usize,
 }
@@ -49,7 +48,6 @@ pub(crate) struct Completion {
     pub(crate) step: usize,
     pub(crate) key: EntryKey,
     /// Which of the entry's parts it is, in the order of their submission; 0 for a whole frame.
-    #[expect(dead_code, reason = "feeds submit whole frames only, so far")]
     pub(crate) part: u32,
     pub(crate) result: Result<StageOutput, BatchError>,
     /// Its place in a batch and how long the batch took; `None` if it was never computed.
@@ -101,8 +99,7 @@ impl Reply {
         result: Result<StageOutput, BatchError>,
         trace: Option<(BatchTrace, Duration)>,
     ) {
-        // The feed may be gone; then nobody waits for this.
-        let _ = self.completions.send(Completion { step: self.step, key, part, result, trace });
+        self.inbox.push(Completion { step: self.step, key, part, result, trace });
     }
 }
 

@@ -55,6 +55,9 @@ pub struct FeedConfig {
     /// How long a sink may take to write out what it holds when the feed ends. Default 30 s. A sink that takes longer is left
     /// behind; in a shutdown no sink has longer than the drain and the runtime's grace.
     pub sink_close_timeout: Duration,
+    /// How long a stage may take for a frame. Default 10 s. Then the frame is dropped as `stage_hung`, the thread that hangs is
+    /// left behind, and the feed goes on with its stages built anew where its `restart` says so; else it ends.
+    pub stage_timeout: Duration,
     /// How the feed of a live source gets over a lost camera and a broken stage.
     pub restart: RestartConfig,
 }
@@ -83,6 +86,7 @@ impl FeedConfig {
             provenance: true,
             frame_limit: None,
             sink_close_timeout: Duration::from_secs(30),
+            stage_timeout: Duration::from_secs(10),
             restart: RestartConfig::default(),
         }
     }
@@ -127,6 +131,13 @@ impl FeedConfig {
         if !self.report_threshold.is_finite() {
             let (field, value) = ("report_threshold", self.report_threshold.to_string());
             return Err(FeedConfigError { field, value, reason: "it must be a number" });
+        }
+        if self.stage_timeout.is_zero() {
+            return Err(FeedConfigError {
+                field: "stage_timeout",
+                value: "0s".into(),
+                reason: "no stage could ever run",
+            });
         }
         self.restart.validate()
     }
@@ -201,7 +212,7 @@ mod tests {
     #[test]
     fn errors_name_the_field_and_the_reason() {
         fn check(change: impl FnOnce(&mut FeedConfig), expected: Option<&str>) {
-            let pipeline = FeedPipeline { steps: Vec::new() };
+            let pipeline = FeedPipeline::builder().build().unwrap();
             let mut config = FeedConfig::new("gate", Arc::new(Nowhere), SourceSpec::new("nowhere:"), pipeline);
             change(&mut config);
             assert_eq!(config.validate().err().map(|e| e.to_string()).as_deref(), expected);

@@ -1,22 +1,26 @@
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Select};
 use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name, SystemClock};
-use nv_perception::{BatchEntry, ObjectId, Perception, Provenance, StageErrorKind, StageOutput, StepTrace};
+use nv_perception::{
+    BatchEntry, BatchTrace, ObjectId, Perception, Provenance, Region, StageErrorKind, StageOutput, StepTrace,
+};
 
-use super::flow::{Action, Flow};
+use super::core::{Action, CoreConfig, Failed, FeedCore};
+use super::flow::Turn;
+use super::gate::{Gate, StreamPosition};
 use super::intake::{Bound, Glance};
 use super::outlet::Outlet;
 use super::queue::Queued;
-use super::steps::{Step, attach, breaks_stage};
+use super::steps::{BatchStep, Lane, Step, attach, breaks_stage};
 use super::stop::Stop;
+use super::watch::{Retired, StageCall, StageWatch};
 use super::{FeedEnd, FeedPipeline, FeedShared, Intake, RestartConfig, StepErrorPolicy};
-use crate::batch::{Completion, EntryKey, Refusal, empty_perception};
+use crate::batch::{BatchError, Completion, EntryKey, Refusal, empty_perception};
 use crate::health::HealthHub;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 
-/// The event loop of a feed: frames, completions and a stop in; stage calls, submissions and outputs out. What may happen
-/// next to which frame is [`Flow`]'s to say.
+/// The event loop of a feed: frames, completions and a stop in; stage calls, submissions and outputs out. What is to be done
+/// next is [`FeedCore`]'s to say.
 pub(crate) struct Executor {
     name: Name,
     clock: Arc<SystemClock>,
@@ -24,30 +28,41 @@ pub(crate) struct Executor {
     health: HealthHub,
     intake: Arc<Intake>,
     steps: Vec<Step>,
-    completions: Receiver<Completion>,
-    flow: Flow<Work>,
-    outlet: Outlet,
+    core: FeedCore<Work>,
+    outlet: Arc<Mutex<Outlet>>,
+    watch: Arc<StageWatch>,
     live: bool,
-    max_in_pipeline: Option<usize>,
-    on_step_error: StepErrorPolicy,
     glance: Glance,
+    completions: Vec<Completion>,
     /// Whether frames come in, as the batch points were last told.
     running: bool,
     restart: RestartConfig,
-    /// When a broken stage is built anew; frames are kept out until then.
-    restart_at: Option<MonoTime>,
     stop: Option<Stop>,
 }
 
-/// How an executor's run came to its end. Whatever it was, every frame has ended.
+/// How an executor's run came to its end.
 #[derive(Debug)]
 pub(crate) enum Finish {
     /// The source has ended and what it gave has left.
     Ended,
     /// It was stopped, and what was left after the drain was dropped.
     Stopped,
-    /// The feed can't go on.
+    /// The feed can't go on. Every frame has ended.
     Failed(FeedEnd),
+    /// A call of a stage lasted so long that the pipeline was given up meanwhile: its frames are others' by now.
+    Retired,
+}
+
+/// Why the event loop is left.
+enum Leave {
+    Failed(FeedEnd),
+    Retired,
+}
+
+impl From<Retired> for Leave {
+    fn from(_: Retired) -> Self {
+        Self::Retired
+    }
 }
 
 /// A frame inside the pipeline.
@@ -59,17 +74,21 @@ struct Work {
     queue: Duration,
     perception: Arc<Perception>,
     traces: Vec<StepTrace>,
-    /// While it is at a batch point.
-    at_point: Option<AtPoint>,
+    /// What the batch point that it is at is to look at, and has found so far.
+    at_point: AtPoint,
 }
 
+/// A frame's part in a batch point.
+#[derive(Default)]
 struct AtPoint {
-    step: usize,
-    key: EntryKey,
     /// The id that the entry's first object was to have.
     first_id: ObjectId,
-    /// When to look whether the answer is overdue.
-    check_at: MonoTime,
+    /// What was picked to be looked at, in the order of the parts; empty for the whole frame.
+    regions: Vec<Region>,
+    /// What was found, part by part.
+    found: Vec<(u32, StageOutput)>,
+    /// Its batch, or for several parts that of the last, and the longest of their computations.
+    trace: Option<(BatchTrace, Duration)>,
 }
 
 /// What an executor is made of.
@@ -78,7 +97,8 @@ pub(crate) struct ExecutorParts {
     pub(crate) health: HealthHub,
     pub(crate) intake: Arc<Intake>,
     pub(crate) pipeline: FeedPipeline,
-    pub(crate) outlet: Outlet,
+    pub(crate) outlet: Arc<Mutex<Outlet>>,
+    pub(crate) watch: Arc<StageWatch>,
     pub(crate) live: bool,
     pub(crate) max_in_pipeline: Option<usize>,
     pub(crate) weight: u32,
@@ -89,89 +109,109 @@ pub(crate) struct ExecutorParts {
 impl Executor {
     /// Attaches the pipeline to its batch points. It leaves them when the executor is dropped.
     pub(crate) fn new(parts: ExecutorParts) -> Self {
-        let ExecutorParts {
-            shared,
-            health,
-            intake,
-            pipeline,
-            outlet,
-            live,
-            max_in_pipeline,
-            weight,
-            on_step_error,
-            restart,
-        } = parts;
-        let (steps, completions) = attach(pipeline, &intake, live, weight);
+        let ExecutorParts { shared, health, intake, pipeline, outlet, watch, live, restart, .. } = parts;
+        let steps = attach(pipeline, &intake, &shared.inbox, &shared.next_track, live, parts.weight);
+        let config = CoreConfig { live, max_in_pipeline: parts.max_in_pipeline, on_step_error: parts.on_step_error };
         Self {
             name: shared.name.clone(),
             clock: shared.clock.clone(),
-            flow: Flow::new(steps.iter().map(Step::kind).collect()),
+            core: FeedCore::new(config, steps.iter().map(Step::plan).collect()),
             shared,
             health,
             intake,
             steps,
-            completions,
             outlet,
+            watch,
             live,
-            max_in_pipeline,
-            on_step_error,
             glance: Glance::default(),
+            completions: Vec::new(),
             running: true,
             restart,
-            restart_at: None,
             stop: None,
         }
     }
 
     /// Starts the stages.
-    pub(crate) fn start(&mut self) -> Result<(), FeedEnd> {
-        for step in &mut self.steps {
-            if let Step::Stage(stage) = step {
-                stage.start().map_err(|error| FeedEnd::StageFailed { step: stage.name.clone(), error })?;
+    ///
+    /// # Errors
+    /// One could not be started.
+    pub(crate) fn start(&mut self) -> Result<(), Finish> {
+        for (index, step) in self.steps.iter_mut().enumerate() {
+            let Step::Stage(stage) = step else { continue };
+            let call = StageCall { step: index, name: stage.name.clone(), seq: None, since: self.clock.now() };
+            match self.watch.during(call, || stage.start()) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    return Err(Finish::Failed(FeedEnd::StageFailed { step: stage.name.clone(), error }));
+                }
+                Err(Retired) => return Err(self.retire()),
             }
         }
         Ok(())
     }
 
+    /// The lanes that it has at batch points, for whoever has to leave them in its stead.
+    pub(crate) fn lanes(&self) -> Vec<Lane> {
+        self.steps.iter().filter_map(Step::lane).collect()
+    }
+
     /// Runs until every frame has ended.
     pub(crate) fn run(&mut self) -> Finish {
-        self.stop = self.shared.stop.get();
         loop {
-            if self.shared.stop.wakeups().try_recv().is_ok() {
-                self.stop = self.shared.stop.get();
-            }
-            while let Ok(completion) = self.completions.try_recv() {
-                self.completed(completion);
-            }
             self.look();
-            if self.stop.is_some_and(|s| s.deadline <= self.clock.now()) && !self.is_finished() {
-                self.abandon_all();
-                return Finish::Stopped;
-            }
-            if let Err(end) = self.restart_if_due() {
-                self.abandon_all();
-                return Finish::Failed(end);
-            }
-            self.outlet.flush();
-            let filled = self.fill();
-            match self.next_action() {
-                Some(action) => {
-                    if let Err(end) = self.act(action).or_else(|end| self.restart_after(end)) {
+            loop {
+                let action = self.core.next(self.clock.now(), self.outlet.lock().is_free());
+                match action {
+                    Action::Wait(deadline) => {
+                        self.shared.inbox.wait(deadline.map(|at| self.clock.instant(at)));
+                        break;
+                    }
+                    Action::Finish => return Finish::Ended,
+                    Action::Abandon => {
+                        self.abandon_all();
+                        return Finish::Stopped;
+                    }
+                    _ => {}
+                }
+                match self.act(action) {
+                    Ok(Then::GoOn) => {}
+                    // It may have taken long.
+                    Ok(Then::Look) => break,
+                    Err(Leave::Retired) => return self.retire(),
+                    Err(Leave::Failed(end)) => {
                         self.abandon_all();
                         return Finish::Failed(end);
                     }
                 }
-                None if filled => {}
-                None if self.is_finished() => return Finish::Ended,
-                None => self.wait(),
             }
         }
     }
 
     // --- Events in.
 
-    /// Looks at the intake, and takes in frames that claims stood for.
+    /// Takes in what has happened: a stop, results, frames that claims stood for, what waits.
     fn look(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.shared.inbox.take(&mut completions);
+        self.stop = self.shared.stop.get();
+        if let Some(stop) = self.stop {
+            self.core.stop_at(stop.deadline);
+        }
+        self.outlet.lock().flush();
+        for (index, step) in self.steps.iter().enumerate() {
+            if let Step::Batch(batch) = step {
+                self.core.set_slots(index, batch.slots());
+            }
+        }
+        // Before the results: a claim's frame is known before its result can be there.
+        self.look_at_intake();
+        for completion in completions.drain(..) {
+            self.completed(completion);
+        }
+        self.completions = completions;
+    }
+
+    fn look_at_intake(&mut self) {
         self.intake.glance(&mut self.glance);
         for frame in self.glance.superseded.drain(..) {
             tracing::debug!(feed = %self.name, seq = frame.seq(), reason = %DropReason::Superseded, "frame dropped");
@@ -181,163 +221,132 @@ impl Executor {
             self.take_bound(bound);
         }
         self.glance.bound = bound;
+        self.core.look(self.glance.queued, self.glance.claims, self.glance.ended);
         if self.running && !self.glance.running {
-            for step in &mut self.steps {
+            for step in &self.steps {
                 if let Step::Batch(batch) = step {
                     batch.point.source_ended(batch.lane);
                 }
             }
         }
         self.running = self.glance.running;
-        self.check_overdue();
     }
 
     /// Takes in a frame that is at work at the first step already, or that the batch point could not take.
     fn take_bound(&mut self, Bound { queued, at, outcome }: Bound) {
         let seq = queued.frame.seq();
-        let mut work = Work::new(queued, at);
-        if let (Ok(key), Some(batch)) = (outcome, self.steps.first_mut().and_then(Step::as_batch)) {
-            batch.used += 1;
-            batch.full = false;
-            let check_at = at + batch.point.config.response_timeout;
-            work.at_point = Some(AtPoint { step: 0, key, first_id: ObjectId(0), check_at });
-        }
-        self.flow.enter_submitted(seq, work);
-        if let Err(reason) = outcome {
-            self.count(0, false, Duration::ZERO);
-            self.step_failed(seq, 0, reason);
+        let work = Work::new(queued, at);
+        match outcome {
+            Ok(key) => self.core.bound(seq, at, key, work),
+            Err(reason) => {
+                self.core.claim_voided(seq, work);
+                self.step_failed(seq, 0, reason);
+            }
         }
     }
 
     /// Takes a result in. One whose frame was given up is discarded.
     fn completed(&mut self, completion: Completion) {
-        // A claim's frame is known before its result can be here; make sure that it has been looked at.
-        self.look();
-        let Completion { step, key, part: _, result, trace } = completion;
-        let is_it = |w: &Work| w.at_point.as_ref().is_some_and(|p| p.key == key && p.step == step);
-        let Some(seq) = self.flow.iter_mut().find(|(_, w)| is_it(w)).map(|(seq, _)| seq) else { return };
-        if let Some(batch) = self.steps.get_mut(step).and_then(Step::as_batch) {
-            batch.left();
-        }
-        let Some(work) = self.flow.get_mut(seq) else { return };
-        let first_id = work.at_point.take().map_or(ObjectId(0), |p| p.first_id);
+        let Completion { step, key, part, result, trace } = completion;
+        let Some(seq) = self.core.find(step, key) else { return };
+        let Some(work) = self.core.get_mut(seq) else { return };
         if let Some((batch, took)) = trace {
-            work.traces.push(StepTrace { step: self.steps[step].name().clone(), duration: took, batch: Some(batch) });
+            let longest = work.at_point.trace.map_or(took, |(_, longest)| longest.max(took));
+            work.at_point.trace = Some((batch, longest));
         }
         let took = trace.map_or(Duration::ZERO, |t| t.1);
-        self.count(step, result.is_ok(), took);
         match result {
             Ok(output) => {
-                self.merge(seq, step, first_id, output);
-                self.flow.computed(seq);
+                work.at_point.found.push((part, output));
+                let last = self.core.answered(seq);
+                self.count(step, u64::from(last), 0, took);
             }
             Err(error) => {
                 tracing::debug!(feed = %self.name, seq, %error, "a batch point failed a frame");
-                self.step_failed(seq, step, error.drop_reason());
+                self.count(step, 0, 1, took);
+                self.answered_badly(seq, step, &error);
             }
         }
     }
 
-    /// Gives up frames that a batch point has not answered in time.
-    fn check_overdue(&mut self) {
-        let now = self.clock.now();
-        let mut overdue = Vec::new();
-        for (seq, work) in self.flow.iter_mut() {
-            let Some(at) = work.at_point.as_mut().filter(|p| p.check_at <= now) else { continue };
-            let Some(Step::Batch(batch)) = self.steps.get(at.step) else { continue };
-            let limit = batch.point.config.response_timeout;
-            match batch.point.dispatched_at(at.key) {
-                Some(dispatched) if dispatched + limit <= now => overdue.push((seq, at.step, at.key)),
-                Some(dispatched) => at.check_at = dispatched + limit,
-                // The limit runs from dispatch.
-                None => at.check_at = now + limit,
+    fn answered_badly(&mut self, seq: u64, step: usize, error: &BatchError) {
+        if let Failed::Dropped { abandon } = self.core.answered_badly(seq) {
+            if let (Some(key), Some(Step::Batch(batch))) = (abandon, self.steps.get(step)) {
+                batch.point.abandon(key, false);
             }
-        }
-        for (seq, step, key) in overdue {
-            if let Some(work) = self.flow.get_mut(seq) {
-                work.at_point = None;
-            }
-            if let Some(batch) = self.steps.get_mut(step).and_then(Step::as_batch) {
-                batch.left();
-                batch.point.abandon(key, true);
-                let (name, limit) = (batch.point.name.clone(), batch.point.config.response_timeout);
-                self.health.report(Some(&self.name), HealthKind::BatchTimeout { batch: name, limit });
-            }
-            self.count(step, false, Duration::ZERO);
-            self.step_failed(seq, step, DropReason::Timeout);
+            self.lost(seq, step);
+            self.intake.drop_frame(seq, error.drop_reason(), self.steps.get(step).map(Step::name));
         }
     }
 
     // --- Actions out.
 
-    /// Takes frames in as far as there is room. True if something was taken or given up.
-    fn fill(&mut self) -> bool {
-        let room = self.limit().saturating_sub(self.flow.len() + self.glance.claims);
-        if let Some(Step::Batch(batch)) = self.steps.first_mut()
-            && batch.claims
-        {
-            let at_point = batch.used + self.glance.claims;
-            batch.full &= at_point > 0;
-            let free = if batch.full { 0 } else { batch.slots().saturating_sub(at_point) };
-            let wanted = self.glance.queued.saturating_sub(self.glance.claims).min(room).min(free);
-            if wanted == 0 {
-                return false;
-            }
-            // Counted before they are made, since they may be bound the moment they are.
-            self.intake.add_claims(wanted);
-            let (made, refusal) = batch.point.claim(batch.lane, wanted, self.glance.next_due);
-            match refusal {
-                None => {}
-                Some(Refusal::NoLane) => self.intake.void_claims(wanted - made, DropReason::Shutdown),
-                Some(Refusal::Down) => self.intake.void_claims(wanted - made, DropReason::Unavailable),
-                Some(Refusal::Full | Refusal::NoSlot) => {
-                    batch.full = true;
-                    self.intake.return_claims(wanted - made);
-                }
-            }
-            return true;
-        }
-        if room == 0 || self.glance.queued == 0 {
-            return false;
-        }
-        let Some(queued) = self.intake.pop() else { return false };
-        self.glance.queued -= 1;
-        self.flow.enter(queued.frame.seq(), Work::new(queued, self.clock.now()));
-        true
-    }
-
-    fn next_action(&self) -> Option<Action> {
-        let has_slot = |step: usize| matches!(self.steps.get(step), Some(Step::Batch(b)) if b.has_slot());
-        self.flow.next_action(has_slot, self.outlet.is_free())
-    }
-
-    fn act(&mut self, action: Action) -> Result<(), FeedEnd> {
+    fn act(&mut self, action: Action) -> Result<Then, Leave> {
         match action {
-            Action::RunStage { seq, step } => self.run_stage(seq, step),
-            Action::Submit { seq, step } => {
-                self.submit(seq, step);
-                Ok(())
+            Action::Take => match self.intake.pop() {
+                Some(queued) => self.core.enter(queued.frame.seq(), Work::new(queued, self.clock.now())),
+                None => self.core.nothing_queued(),
+            },
+            Action::Claim { count } => {
+                self.claim(count);
+                // What was claimed may be bound by now.
+                return Ok(Then::Look);
             }
-            Action::Emit { seq } => {
-                self.emit(seq);
-                Ok(())
-            }
+            Action::Check { seq, step, key } => self.check(seq, step, key),
+            Action::Rebuild => return self.rebuild().map(|()| Then::Look),
+            Action::Turn(Turn::RunStage { seq, step }) => return self.run_stage(seq, step).map(|()| Then::Look),
+            Action::Turn(Turn::Gate { seq, step }) => self.gate(seq, step),
+            Action::Turn(Turn::Submit { seq, step }) => self.submit(seq, step),
+            Action::Turn(Turn::Merge { seq, step }) => self.merge_found(seq, step),
+            Action::Turn(Turn::Emit { seq }) => self.emit(seq),
+            // The loop's own.
+            Action::Abandon | Action::Finish | Action::Wait(_) => {}
         }
+        Ok(Then::GoOn)
     }
 
-    fn run_stage(&mut self, seq: u64, step: usize) -> Result<(), FeedEnd> {
+    fn claim(&mut self, count: usize) {
+        let Some(Step::Batch(batch)) = self.steps.first() else { return };
+        // Counted before they are made, since they may be bound the moment they are.
+        self.intake.add_claims(count);
+        let (made, refusal) = batch.point.claim(batch.lane, count, self.glance.next_due);
+        match refusal {
+            None => {}
+            Some(Refusal::NoLane) => self.intake.void_claims(count - made, DropReason::Shutdown),
+            Some(Refusal::Down) => self.intake.void_claims(count - made, DropReason::Unavailable),
+            Some(Refusal::Full | Refusal::NoSlot) => self.intake.return_claims(count - made),
+        }
+        self.core.claimed(self.clock.now(), made, refusal);
+    }
+
+    /// Gives a frame up that its batch point has not answered in time.
+    fn check(&mut self, seq: u64, step: usize, key: EntryKey) {
+        let Some(Step::Batch(batch)) = self.steps.get(step) else { return };
+        let dispatched = batch.point.dispatched_at(key);
+        if !self.core.checked(self.clock.now(), seq, dispatched) {
+            return;
+        }
+        batch.point.abandon(key, true);
+        let (name, limit) = (batch.point.name.clone(), batch.point.config.response_timeout);
+        self.health.report(Some(&self.name), HealthKind::BatchTimeout { batch: name, limit });
+        self.step_failed(seq, step, DropReason::Timeout);
+    }
+
+    fn run_stage(&mut self, seq: u64, step: usize) -> Result<(), Leave> {
         let Some(Step::Stage(stage)) = self.steps.get_mut(step) else { return Ok(()) };
-        let Some(work) = self.flow.get_mut(seq) else { return Ok(()) };
+        let Some(work) = self.core.get_mut(seq) else { return Ok(()) };
         let first_id = work.perception.next_object_id();
         let span = tracing::debug_span!("stage", feed = %self.name, step = %stage.name, seq);
-        let (result, took) =
-            span.in_scope(|| stage.process(&work.frame, (work.session, work.cuts), &work.perception, &self.clock));
+        let call = StageCall { step, name: stage.name.clone(), seq: Some(seq), since: self.clock.now() };
+        let (result, took) = self.watch.during(call, || {
+            span.in_scope(|| stage.process(&work.frame, (work.session, work.cuts), &work.perception, &self.clock))
+        })?;
         work.traces.push(StepTrace { step: stage.name.clone(), duration: took, batch: None });
         match result {
             Ok(output) => {
-                self.count(step, true, took);
-                self.merge(seq, step, first_id, output);
-                self.flow.passed(seq);
+                Arc::make_mut(&mut work.perception).merge(&stage.name, first_id, output);
+                self.count(step, 1, 0, took);
+                self.core.passed(seq);
                 Ok(())
             }
             Err(error) => {
@@ -346,42 +355,82 @@ impl Executor {
                 tracing::debug!(feed = %self.name, step = %name, seq, %error, detail = error.detail(), "stage failed");
                 let kind = HealthKind::StageFailed { step: name.clone(), panicked, error: error.to_string() };
                 self.health.report(Some(&self.name), kind);
-                let rebuilt = if breaks_stage(&error) { stage.rebuild() } else { Ok(()) };
-                self.count(step, false, took);
+                let rebuilt = if breaks_stage(&error) {
+                    let call = StageCall { step, name: name.clone(), seq: None, since: self.clock.now() };
+                    self.watch.during(call, || stage.rebuild())?
+                } else {
+                    Ok(())
+                };
+                self.count(step, 0, 0, took);
                 self.step_failed(seq, step, if panicked { DropReason::StagePanic } else { DropReason::StageError });
-                rebuilt.map_err(|error| FeedEnd::StageFailed { step: name, error })
+                rebuilt.or_else(|error| self.restart_after(FeedEnd::StageFailed { step: name, error }))
             }
         }
     }
 
+    /// Decides whether a batch point runs on a frame, and on what of it.
+    fn gate(&mut self, seq: u64, step: usize) {
+        let (Some(Step::Batch(batch)), Some(work)) = (self.steps.get_mut(step), self.core.get_mut(seq)) else { return };
+        let at = work.position();
+        let gate = batch.gate.as_mut().map_or(Gate::Run, |gate| gate.decide(at, &work.perception));
+        let mut run = gate == Gate::Run;
+        if let Some(cascade) = batch.cascade.as_mut().filter(|_| run) {
+            let limit = batch.point.config.max_regions_per_frame;
+            work.at_point.regions = cascade.select(at, &work.perception, work.frame.size(), limit);
+            run = !work.at_point.regions.is_empty();
+        }
+        self.core.gated(seq, run);
+    }
+
     fn submit(&mut self, seq: u64, step: usize) {
-        let (Some(batch), Some(work)) = (self.steps.get_mut(step).and_then(Step::as_batch), self.flow.get_mut(seq))
-        else {
-            return;
+        let (Some(Step::Batch(batch)), Some(work)) = (self.steps.get(step), self.core.get_mut(seq)) else { return };
+        work.at_point.first_id = work.perception.next_object_id();
+        let entry = |region: Option<Region>| {
+            let perception = Arc::clone(&work.perception);
+            BatchEntry::new(self.name.clone(), work.session, work.frame.clone(), region, perception)
         };
-        let first_id = work.perception.next_object_id();
-        let entry =
-            BatchEntry::new(self.name.clone(), work.session, work.frame.clone(), None, Arc::clone(&work.perception));
-        match batch.point.submit(batch.lane, entry, batch.reply.clone(), self.glance.next_due) {
-            Ok(key) => {
-                batch.used += 1;
-                let check_at = self.clock.now() + batch.point.config.response_timeout;
-                work.at_point = Some(AtPoint { step, key, first_id, check_at });
-                self.flow.submitted(seq);
-            }
-            // The frame waits its turn: the point is full, or the lane has got fewer slots since it was looked at, since
-            // another file feed has come.
-            Err(Refusal::Full | Refusal::NoSlot) => batch.full = true,
+        let (point, lane, next_due) = (&batch.point, batch.lane, self.glance.next_due);
+        let parts = work.at_point.regions.len().max(1);
+        let submitted = if work.at_point.regions.is_empty() {
+            point.submit(lane, entry(None), batch.reply.clone(), next_due)
+        } else {
+            let entries = work.at_point.regions.iter().cloned().map(|region| entry(Some(region)));
+            point.submit_regions(lane, entries, &batch.reply, next_due)
+        };
+        match submitted {
+            Ok(key) => self.core.submitted(self.clock.now(), seq, key, parts as u32),
+            Err(Refusal::Full | Refusal::NoSlot) => self.core.no_room(step),
             Err(refusal @ (Refusal::NoLane | Refusal::Down)) => {
                 let reason = if refusal == Refusal::Down { DropReason::Unavailable } else { DropReason::Shutdown };
-                self.count(step, false, Duration::ZERO);
                 self.step_failed(seq, step, reason);
             }
         }
     }
 
+    /// Takes in what a batch point found in a frame, now that it is the frame's turn.
+    fn merge_found(&mut self, seq: u64, step: usize) {
+        let (Some(step), Some(work)) = (self.steps.get_mut(step), self.core.get_mut(seq)) else { return };
+        let AtPoint { first_id, regions, mut found, trace } = std::mem::take(&mut work.at_point);
+        if let Some((batch, duration)) = trace {
+            work.traces.push(StepTrace { step: step.name().clone(), duration, batch: Some(batch) });
+        }
+        let at = work.position();
+        if let Step::Batch(BatchStep { cascade: Some(cascade), .. }) = step {
+            found.sort_unstable_by_key(|(part, _)| *part);
+            let mut found = found.into_iter().peekable();
+            let result = |(part, region)| (region, found.next_if(|f| f.0 as usize == part).map(|f| f.1));
+            let results = regions.into_iter().enumerate().map(result).collect();
+            cascade.attach(at, Arc::make_mut(&mut work.perception), results);
+        } else {
+            for (_, output) in found {
+                Arc::make_mut(&mut work.perception).merge(step.name(), first_id, output);
+            }
+        }
+        self.core.passed(seq);
+    }
+
     fn emit(&mut self, seq: u64) {
-        let Some(work) = self.flow.remove(seq) else { return };
+        let Some(work) = self.core.emitted(seq) else { return };
         // Refused where a watchdog has given the frame up.
         if !self.intake.emit(seq) {
             return;
@@ -390,32 +439,7 @@ impl Executor {
         let (received, emitted) = (frame.received(), self.clock.now());
         self.shared.progress.lock().emitted(received, emitted);
         let provenance = Provenance { received, emitted, queue, steps: traces };
-        self.outlet.send(session, frame, Arc::unwrap_or_clone(perception), provenance);
-    }
-
-    /// Waits for the next event.
-    fn wait(&self) {
-        let mut select = Select::new();
-        select.recv(self.shared.stop.wakeups());
-        select.recv(&self.completions);
-        let wakeups = select.recv(self.intake.wakeups());
-        if let Some(room) = self.outlet.room() {
-            select.recv(room);
-        }
-        let deadline = self.next_deadline();
-        let ready = match deadline {
-            Some(at) => select.ready_deadline(self.clock.instant(at)).ok(),
-            None => Some(select.ready()),
-        };
-        if ready == Some(wakeups) {
-            // The token is spent; the loop looks at the intake in any case.
-            let _ = self.intake.wakeups().try_recv();
-        }
-    }
-
-    fn next_deadline(&self) -> Option<MonoTime> {
-        let overdue = self.flow.iter().filter_map(|w| w.at_point.as_ref()).map(|p| p.check_at);
-        overdue.chain(self.stop.map(|s| s.deadline)).chain(self.restart_at).min()
+        self.outlet.lock().send(session, frame, Arc::unwrap_or_clone(perception), provenance);
     }
 
     // --- Restarts.
@@ -425,128 +449,109 @@ impl Executor {
     ///
     /// # Errors
     /// There is none: the feed ends so.
-    fn restart_after(&mut self, end: FeedEnd) -> Result<(), FeedEnd> {
-        // A file would lose what is dropped; it does better to end.
-        if !self.live || !self.restart.covers_stages() || !matches!(end, FeedEnd::StageFailed { .. }) {
-            return Err(end);
-        }
-        let now = self.clock.now();
-        let next = self.shared.restarts.lock().failed(now);
-        let (restarts, window) = (self.restart.max_restarts, self.restart.window);
-        let Some((number, delay)) = next else {
-            return Err(FeedEnd::RestartLimitExceeded { restarts, window, last: Box::new(end) });
-        };
-        let limit = self.restart.max_restarts as usize;
-        let kind = HealthKind::FeedRestarting { reason: end.to_string(), number, limit, delay };
-        self.health.report(Some(&self.name), kind);
-        self.restart_at = Some(now + delay);
+    fn restart_after(&mut self, end: FeedEnd) -> Result<(), Leave> {
+        let at = self.shared.restart_after(&self.health, &self.restart, self.live, end).map_err(Leave::Failed)?;
+        self.core.restart_at(at);
         self.intake.set_restarting(true);
-        self.look();
+        self.look_at_intake();
         self.drop_inside(DropReason::FeedRestarted);
         Ok(())
     }
 
-    /// Builds broken stages anew when it is time for it.
+    /// Builds broken stages anew.
     ///
     /// # Errors
     /// One can't be, and there is no further restart: the feed ends so.
-    fn restart_if_due(&mut self) -> Result<(), FeedEnd> {
-        if self.restart_at.is_none_or(|at| at > self.clock.now()) {
-            return Ok(());
-        }
-        for step in &mut self.steps {
-            if let Step::Stage(stage) = step
-                && !stage.is_running()
-                && let Err(error) = stage.rebuild()
-            {
+    fn rebuild(&mut self) -> Result<(), Leave> {
+        for (index, step) in self.steps.iter_mut().enumerate() {
+            let Step::Stage(stage) = step else { continue };
+            if stage.is_running() {
+                continue;
+            }
+            let call = StageCall { step: index, name: stage.name.clone(), seq: None, since: self.clock.now() };
+            if let Err(error) = self.watch.during(call, || stage.rebuild())? {
                 let step = stage.name.clone();
                 return self.restart_after(FeedEnd::StageFailed { step, error });
             }
         }
-        self.restart_at = None;
+        self.core.rebuilt();
         self.intake.set_restarting(false);
         Ok(())
     }
 
     // --- Ends.
 
-    fn is_finished(&self) -> bool {
-        self.glance.ended && self.glance.queued == 0 && self.flow.is_empty() && self.outlet.is_free()
-    }
-
     /// Ends a frame whose step failed, or passes it on without that step's results.
     fn step_failed(&mut self, seq: u64, step: usize, reason: DropReason) {
-        if self.on_step_error == StepErrorPolicy::Pass {
-            self.flow.passed_after_failure(seq);
-        } else if self.flow.remove(seq).is_some() {
+        self.count(step, 0, 1, Duration::ZERO);
+        if let Failed::Dropped { .. } = self.core.failed(seq) {
+            self.lost(seq, step);
             self.intake.drop_frame(seq, reason, self.steps.get(step).map(Step::name));
         }
     }
 
     /// Drops whatever is inside: time is up, or the feed failed.
     fn abandon_all(&mut self) {
-        let reason = self.stop_reason();
+        let reason = self.stop.map_or(DropReason::FeedStopped, |s| s.reason);
         self.intake.close(reason);
-        self.look();
+        self.look_at_intake();
         self.drop_inside(reason);
     }
 
     /// Drops the frames in the pipeline.
     fn drop_inside(&mut self, reason: DropReason) {
-        let inside: Vec<u64> = self.flow.iter_mut().map(|(seq, _)| seq).collect();
-        for seq in inside {
-            let Some(work) = self.flow.remove(seq) else { continue };
-            let at = work.at_point.as_ref();
-            if let Some((at, Step::Batch(batch))) = at.and_then(|at| Some((at, self.steps.get_mut(at.step)?))) {
-                batch.left();
-                batch.point.abandon(at.key, false);
+        while let Some((seq, step, key, _work)) = self.core.evict() {
+            if let (Some(key), Some(Step::Batch(batch))) = (key, self.steps.get(step)) {
+                batch.point.abandon(key, false);
             }
-            let step = at.and_then(|at| self.steps.get(at.step)).map(Step::name).cloned();
-            self.intake.drop_frame(seq, reason, step.as_ref());
+            self.lost(seq, step);
+            let step = self.steps.get(step);
+            self.intake.drop_frame(seq, reason, step.map(Step::name));
         }
     }
 
-    fn stop_reason(&self) -> DropReason {
-        self.stop.map_or(DropReason::FeedStopped, |s| s.reason)
+    /// Notes that a frame ends at a step that it has not passed.
+    fn lost(&mut self, seq: u64, step: usize) {
+        if let Some(Step::Batch(BatchStep { cascade: Some(cascade), .. })) = self.steps.get_mut(step) {
+            cascade.lost(seq);
+        }
     }
 
-    /// Stops the stages, leaves the batch points and closes the sinks' queues.
-    pub(crate) fn close(self) {
-        drop(self.steps);
-        self.outlet.close();
+    /// Ends without touching anything that others share.
+    fn retire(&mut self) -> Finish {
+        for step in &mut self.steps {
+            if let Step::Stage(stage) = step {
+                stage.disown();
+            }
+        }
+        Finish::Retired
     }
 
     // --- Small things.
 
-    /// Frames that may be inside at a time.
-    fn limit(&self) -> usize {
-        self.max_in_pipeline.unwrap_or_else(|| {
-            let points = self.steps.iter().filter_map(|s| match s {
-                // By default a lane has two slots: one frame beyond what is taken in anyway.
-                Step::Batch(b) => Some(if self.live { b.slots().saturating_sub(1).max(1) } else { b.slots() }),
-                Step::Stage(_) => None,
-            });
-            2 + points.sum::<usize>()
-        })
-    }
-
-    fn merge(&mut self, seq: u64, step: usize, first_id: ObjectId, output: StageOutput) {
-        if let (Some(work), Some(step)) = (self.flow.get_mut(seq), self.steps.get(step)) {
-            Arc::make_mut(&mut work.perception).merge(step.name(), first_id, output);
-        }
-    }
-
-    fn count(&self, step: usize, ok: bool, took: Duration) {
+    fn count(&self, step: usize, processed: u64, failed: u64, took: Duration) {
         let mut progress = self.shared.progress.lock();
         if let Some(stats) = progress.steps.get_mut(step) {
-            stats.processed += u64::from(ok);
-            stats.failed += u64::from(!ok);
+            stats.processed += processed;
+            stats.failed += failed;
             stats.busy += took;
         }
     }
 }
 
+/// What the event loop does after an action.
+enum Then {
+    GoOn,
+    /// Look what has happened meanwhile.
+    Look,
+}
+
 impl Work {
+    fn position(&self) -> StreamPosition {
+        let Self { session, cuts, .. } = *self;
+        StreamPosition { seq: self.frame.seq(), pts: self.frame.pts(), session, cuts }
+    }
+
     fn new(queued: Queued, taken: MonoTime) -> Self {
         let Queued { frame, session, cuts, .. } = queued;
         Self {
@@ -556,7 +561,7 @@ impl Work {
             cuts,
             perception: empty_perception(),
             traces: Vec::new(),
-            at_point: None,
+            at_point: AtPoint::default(),
         }
     }
 }

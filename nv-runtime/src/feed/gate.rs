@@ -82,6 +82,11 @@ impl StepOptions {
         Self { regions: Some(regions), ..Self::default() }
     }
 
+    /// Whether there are frames on which it might not run.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.every != 1 || self.max_rate.is_some() || !self.skip_while.is_empty()
+    }
+
     /// Checks every field.
     ///
     /// # Errors

@@ -2,10 +2,11 @@ use std::convert::Infallible;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nv_core::{CancelToken, Clock as _, DropReason, MonoTime, Name, SystemClock};
+use nv_core::{CancelToken, Clock as _, DropReason, HealthKind, MonoTime, Name, SystemClock};
 use nv_perception::{SourceError, StageError, StreamInfo};
 use serde::Serialize;
 
@@ -13,10 +14,11 @@ use super::ledger::{DropRecord, FrameCounts};
 use super::sink::SinkCounts;
 use super::stop::StopSignal;
 use super::supervisor::{BudgetConfig, RestartBudget};
-use super::{Intake, RestartConfig};
-use crate::batch::{Quantiles, metrics::Times};
+use super::{Inbox, Intake, RestartConfig};
+use crate::batch::{Completion, Quantiles, metrics::Times};
 use crate::decisions::{DecisionLog, Recorded as _};
 use crate::guard::guard;
+use crate::health::HealthHub;
 use crate::sync::{Arc, Mutex};
 
 /// A feed of a [`Runtime`](crate::Runtime), as its owner holds it. Cheap to clone; dropping it changes nothing, the runtime
@@ -46,6 +48,14 @@ pub enum FeedEnd {
         /// What it reported.
         error: StageError,
     },
+    /// A call of a stage did not return within [`stage_timeout`](super::FeedConfig::stage_timeout), and the feed is none that
+    /// is restarted. The thread that hangs was left behind.
+    StageHung {
+        /// The step.
+        step: Name,
+        /// The limit.
+        limit: Duration,
+    },
     /// It failed more often than its [`RestartConfig`] allows.
     RestartLimitExceeded {
         /// How many restarts it may have had.
@@ -73,6 +83,7 @@ impl FeedEnd {
             Self::Stopped => "stopped",
             Self::SourceFailed(_) => "source_failed",
             Self::StageFailed { .. } => "stage_failed",
+            Self::StageHung { .. } => "stage_hung",
             Self::RestartLimitExceeded { .. } => "restart_limit_exceeded",
             Self::Internal(_) => "internal",
         }
@@ -87,6 +98,7 @@ impl fmt::Display for FeedEnd {
             Self::Stopped => f.write_str("stopped"),
             Self::SourceFailed(error) => error.fmt(f),
             Self::StageFailed { step, error } => write!(f, "step {step}: {error}"),
+            Self::StageHung { step, limit } => write!(f, "step {step}: a call has lasted for more than {limit:?}"),
             Self::RestartLimitExceeded { restarts, window, last } => {
                 write!(f, "given up after {restarts} restarts within {window:?}: {last}")
             }
@@ -154,6 +166,10 @@ pub(crate) struct FeedShared {
     /// Disconnects when `cancel` is cancelled: for selecting.
     pub(crate) cancelled: Receiver<Infallible>,
     pub(crate) stop: StopSignal,
+    /// Where the feed's executor hears of everything.
+    pub(crate) inbox: Arc<Inbox<Completion>>,
+    /// The first number that no track of the feed has had.
+    pub(crate) next_track: Arc<AtomicU64>,
     pub(crate) end: OnceLock<Arc<FeedEnd>>,
     pub(crate) intake: OnceLock<Arc<Intake>>,
     /// Whether the feed is paused. Its lock orders what is told to the intake.
@@ -205,6 +221,8 @@ impl FeedShared {
             cancel,
             cancelled,
             stop: StopSignal::new(),
+            inbox: Arc::new(Inbox::new()),
+            next_track: Arc::default(),
             end: OnceLock::new(),
             intake: OnceLock::new(),
             paused: Mutex::new(false),
@@ -217,6 +235,7 @@ impl FeedShared {
     /// Tells the feed to end: its source at once, what is inside by `deadline`.
     pub(crate) fn ask_to_stop(&self, deadline: MonoTime, reason: DropReason) {
         self.stop.ask(deadline, reason);
+        self.inbox.call();
         // Also lets go a source that waits for the end of a pause.
         self.set_paused(false);
         self.cancel();
@@ -231,6 +250,34 @@ impl FeedShared {
         if let Err(error) = cancelled {
             tracing::warn!(feed = %self.name, %error, "the source failed to be cancelled");
         }
+    }
+
+    /// When the feed is restarted that can't go on as it is; reports it.
+    ///
+    /// # Errors
+    /// It is not: it ends so.
+    pub(crate) fn restart_after(
+        &self,
+        health: &HealthHub,
+        config: &RestartConfig,
+        live: bool,
+        end: FeedEnd,
+    ) -> Result<MonoTime, FeedEnd> {
+        let stage_broke = matches!(end, FeedEnd::StageFailed { .. } | FeedEnd::StageHung { .. });
+        // A file would lose what is dropped; it does better to end.
+        if !live || !config.covers_stages() || !stage_broke {
+            return Err(end);
+        }
+        let now = self.clock.now();
+        // Not under its lock: others are told.
+        let next = self.restarts.lock().failed(now);
+        let (restarts, window) = (config.max_restarts, config.window);
+        let Some((number, delay)) = next else {
+            return Err(FeedEnd::RestartLimitExceeded { restarts, window, last: Box::new(end) });
+        };
+        let limit = restarts as usize;
+        health.report(Some(&self.name), HealthKind::FeedRestarting { reason: end.to_string(), number, limit, delay });
+        Ok(now + delay)
     }
 
     /// What its back-offs draw their random part from: feeds differ, runs don't.
@@ -263,6 +310,13 @@ fn seed_of(name: &Name) -> u64 {
 }
 
 impl Progress {
+    /// A call of a step's stage hung.
+    pub(crate) fn stage_hung(&mut self, step: usize) {
+        if let Some(stats) = self.steps.get_mut(step) {
+            stats.failed += 1;
+        }
+    }
+
     pub(crate) fn emitted(&mut self, received: MonoTime, emitted: MonoTime) {
         self.first_received.get_or_insert(received);
         self.last_emitted = emitted;

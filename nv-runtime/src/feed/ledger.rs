@@ -97,8 +97,15 @@ impl Ledger {
 
     /// Ends every frame that is inside as dropped.
     pub(crate) fn drop_all(&mut self, reason: DropReason, at: MonoTime) {
-        while let Some(&seq) = self.inside.front() {
-            self.drop(seq, reason, None, at);
+        self.drop_before(u64::MAX, reason, at);
+    }
+
+    /// Ends every frame that is inside and came before `seq` as dropped.
+    pub(crate) fn drop_before(&mut self, seq: u64, reason: DropReason, at: MonoTime) {
+        while let Some(&first) = self.inside.front()
+            && first < seq
+        {
+            self.drop(first, reason, None, at);
         }
     }
 
@@ -148,6 +155,8 @@ mod tests {
             ledger.receive();
         }
         ledger.emit(1);
+        ledger.drop_before(1, DropReason::FeedRestarted, MonoTime::ZERO);
+        assert_eq!((ledger.counts().inside, ledger.counts().dropped_total()), (1, 1));
         ledger.drop_all(DropReason::FeedStopped, MonoTime::ZERO);
         let counts = ledger.counts();
         assert_eq!((counts.emitted, counts.inside, counts.dropped_total()), (1, 0, 2));

@@ -1,13 +1,13 @@
 //! Feeds: where frames come in, pass through the steps of their pipeline and leave as outputs.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor does not give steps their regions yet"))]
 mod cascade;
 mod config;
+mod core;
 mod executor;
 mod flow;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor does not ask at gates yet"))]
 mod gate;
 mod handle;
+mod inbox;
 mod intake;
 mod ledger;
 mod outlet;
@@ -18,14 +18,17 @@ mod sink;
 mod source;
 mod steps;
 mod stop;
+mod supervision;
 mod supervisor;
 mod thread;
+mod watch;
 
 pub use cascade::RegionOptions;
 pub use config::{FeedConfig, FeedConfigError, SinkConfig, StepErrorPolicy};
 pub use gate::{SkipCondition, StepOptions, StepOptionsError};
 pub(crate) use handle::FeedShared;
 pub use handle::{FeedEnd, FeedHandle, FeedStats, SinkStats, StepStats};
+pub(crate) use inbox::Inbox;
 pub(crate) use intake::Intake;
 pub use ledger::{DropRecord, FrameCounts};
 pub use pipeline::{FeedPipeline, FeedPipelineBuilder, PipelineError, StageFactory};

@@ -1,4 +1,3 @@
-use crossbeam_channel::Receiver;
 use nv_core::{Frame, HealthKind, Name};
 use nv_perception::{Output, Perception, Provenance};
 
@@ -11,8 +10,6 @@ pub(crate) struct Outlet {
     feed: Name,
     health: HealthHub,
     sinks: Vec<SinkQueue>,
-    /// Tokens: "a sink that was full has room".
-    room: Receiver<()>,
     wants_frames: bool,
     /// Whether a full sink is waited for (a file feed) or passed by (a live one).
     patient: bool,
@@ -32,23 +29,17 @@ impl Outlet {
         feed: Name,
         health: HealthHub,
         sinks: Vec<SinkQueue>,
-        room: Receiver<()>,
         patient: bool,
         report_threshold: f32,
         provenance: bool,
     ) -> Self {
         let wants_frames = sinks.iter().any(|w| w.wants_frames);
-        Self { feed, health, sinks, room, wants_frames, patient, report_threshold, provenance, pending: None }
+        Self { feed, health, sinks, wants_frames, patient, report_threshold, provenance, pending: None }
     }
 
     /// Whether another output can be sent.
     pub(crate) fn is_free(&self) -> bool {
         self.pending.is_none()
-    }
-
-    /// Tokens that tell when it is time to [`flush`](Self::flush) again, while an output waits for a sink.
-    pub(crate) fn room(&self) -> Option<&Receiver<()>> {
-        self.pending.as_ref().map(|_| &self.room)
     }
 
     /// Makes an output and hands it on. Call only while [`is_free`](Self::is_free).
@@ -68,8 +59,6 @@ impl Outlet {
     /// Hands the pending output to the sinks that have not got it, as far as they have room.
     pub(crate) fn flush(&mut self) {
         let Some(Pending { output, sink }) = self.pending.take() else { return };
-        // Before the sink is asked: a token that comes later is of room that it did not have yet.
-        let _ = self.room.try_recv();
         for (i, worker) in self.sinks.iter_mut().enumerate().skip(sink) {
             match worker.offer(Arc::clone(&output)) {
                 Ok(()) => worker.passed_by = false,
@@ -90,9 +79,10 @@ impl Outlet {
     }
 
     /// Ends: sinks that have room get what is pending, the others are passed by. The sinks' queues are closed.
-    pub(crate) fn close(mut self) {
+    pub(crate) fn close(&mut self) {
         self.patient = false;
         self.flush();
+        self.sinks.clear();
     }
 }
 

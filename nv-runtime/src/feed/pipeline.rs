@@ -1,7 +1,8 @@
 use nv_core::Name;
-use nv_perception::{Capabilities, GraphError, Stage, StageError, check_graph};
+use nv_perception::{Capabilities, DataKind, GraphError, Stage, StageError, check_graph};
 use thiserror::Error;
 
+use super::{SkipCondition, StepOptions, StepOptionsError};
 use crate::batch::{BatchHandle, Point};
 use crate::guard::{Foreign, guard};
 use crate::sync::Arc;
@@ -12,11 +13,13 @@ pub type StageFactory = Arc<dyn Fn() -> Result<Box<dyn Stage>, StageError> + Sen
 /// The steps of one feed, checked: each finds what it needs among what the steps before it make.
 pub struct FeedPipeline {
     pub(crate) steps: Vec<PipelineStep>,
+    pub(crate) recipe: PipelineRecipe,
 }
 
 pub(crate) struct PipelineStep {
     pub(crate) name: Name,
     pub(crate) kind: PipelineStepKind,
+    pub(crate) options: StepOptions,
 }
 
 pub(crate) enum PipelineStepKind {
@@ -36,6 +39,24 @@ pub enum PipelineError {
         /// What its factory reported.
         error: StageError,
     },
+    /// A step's options make no sense.
+    #[error("step {step:?}: {error}")]
+    Options {
+        /// The step.
+        step: Name,
+        /// The field and the reason.
+        error: StepOptionsError,
+    },
+    /// A step looks at objects of a step that is none of those before it.
+    #[error("step {step:?} looks at the objects of {from:?}, and that is none of the steps before it ({})", listed(.before))]
+    NoSuchStep {
+        /// The step.
+        step: Name,
+        /// The one that it names.
+        from: Name,
+        /// The steps before it.
+        before: Vec<Name>,
+    },
     /// The steps don't fit together.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -44,7 +65,7 @@ pub enum PipelineError {
 impl FeedPipeline {
     /// A pipeline without steps yet.
     pub fn builder() -> FeedPipelineBuilder {
-        FeedPipelineBuilder { steps: Vec::new() }
+        FeedPipelineBuilder { recipe: PipelineRecipe::default() }
     }
 
     /// The names of the steps, in order.
@@ -66,44 +87,32 @@ impl std::fmt::Debug for FeedPipeline {
     }
 }
 
-/// Puts a [`FeedPipeline`] together, step by step.
-#[must_use]
-pub struct FeedPipelineBuilder {
-    steps: Vec<(Name, StepSpec)>,
+/// How a pipeline is made, and may be made again.
+#[derive(Clone, Default)]
+pub(crate) struct PipelineRecipe {
+    steps: Vec<StepRecipe>,
 }
 
+#[derive(Clone)]
+struct StepRecipe {
+    name: Name,
+    spec: StepSpec,
+    options: StepOptions,
+}
+
+#[derive(Clone)]
 enum StepSpec {
     Stage(StageFactory),
     Batch(BatchHandle),
 }
 
-impl std::fmt::Debug for FeedPipelineBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.steps.iter().map(|(name, _)| name)).finish()
-    }
-}
-
-impl FeedPipelineBuilder {
-    /// Adds a stage.
-    pub fn stage(mut self, name: impl Into<Name>, factory: StageFactory) -> Self {
-        self.steps.push((name.into(), StepSpec::Stage(factory)));
-        self
-    }
-
-    /// Adds a batch point, which gives the step its name. There may be any number of them, each once.
-    pub fn batch(mut self, handle: &BatchHandle) -> Self {
-        self.steps.push((handle.processor_id().clone(), StepSpec::Batch(handle.clone())));
-        self
-    }
-
+impl PipelineRecipe {
     /// Builds the stages and checks that the steps fit together.
-    ///
-    /// # Errors
-    /// A stage's config is wrong, or a step needs what none before it makes.
-    pub fn build(self) -> Result<FeedPipeline, PipelineError> {
+    pub(crate) fn build(self) -> Result<FeedPipeline, PipelineError> {
         let mut steps = Vec::with_capacity(self.steps.len());
         let mut graph: Vec<(Name, Capabilities)> = Vec::with_capacity(self.steps.len());
-        for (name, spec) in self.steps {
+        for StepRecipe { name, spec, options } in self.steps.iter().cloned() {
+            options.validate().map_err(|error| PipelineError::Options { step: name.clone(), error })?;
             let kind = match spec {
                 StepSpec::Stage(factory) => {
                     let built = guard("build", || {
@@ -121,9 +130,75 @@ impl FeedPipelineBuilder {
                     PipelineStepKind::Batch(handle)
                 }
             };
-            steps.push(PipelineStep { name, kind });
+            if let Some((_, capabilities)) = graph.last_mut() {
+                capabilities.consumes.extend(needs(&options));
+            }
+            if let Some(from) = options.regions.as_ref().and_then(|r| r.from.as_ref())
+                && !steps.iter().any(|s: &PipelineStep| s.name == *from)
+            {
+                let before = steps.into_iter().map(|s| s.name).collect();
+                return Err(PipelineError::NoSuchStep { step: name, from: from.clone(), before });
+            }
+            steps.push(PipelineStep { name, kind, options });
         }
         check_graph(&graph)?;
-        Ok(FeedPipeline { steps })
+        Ok(FeedPipeline { steps, recipe: self })
+    }
+}
+
+/// What earlier steps have to make for these options to mean anything.
+fn needs(options: &StepOptions) -> impl Iterator<Item = DataKind> {
+    let told = options.skip_while.iter().map(|condition| match condition {
+        SkipCondition::SignalIs { signal, .. }
+        | SkipCondition::SignalBelow { signal, .. }
+        | SkipCondition::SignalAbove { signal, .. } => DataKind::Signal(signal.clone()),
+        SkipCondition::Artifact { schema } => DataKind::Artifact(schema.clone()),
+    });
+    told.chain(options.regions.as_ref().map(|_| DataKind::Objects))
+}
+
+fn listed(steps: &[Name]) -> String {
+    if steps.is_empty() { "there are none".into() } else { steps.join(", ") }
+}
+
+/// Puts a [`FeedPipeline`] together, step by step.
+#[must_use]
+pub struct FeedPipelineBuilder {
+    recipe: PipelineRecipe,
+}
+
+impl std::fmt::Debug for FeedPipelineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.recipe.steps.iter().map(|s| &s.name)).finish()
+    }
+}
+
+impl FeedPipelineBuilder {
+    /// Adds a stage.
+    pub fn stage(self, name: impl Into<Name>, factory: StageFactory) -> Self {
+        self.step(name.into(), StepSpec::Stage(factory), StepOptions::default())
+    }
+
+    /// Adds a batch point that runs on every frame, which gives the step its name. There may be any number of them, each once.
+    pub fn batch(self, handle: &BatchHandle) -> Self {
+        self.batch_with(handle, StepOptions::default())
+    }
+
+    /// Adds a batch point that runs on some frames, or on what an earlier step has found in them.
+    pub fn batch_with(self, handle: &BatchHandle, options: StepOptions) -> Self {
+        self.step(handle.processor_id().clone(), StepSpec::Batch(handle.clone()), options)
+    }
+
+    fn step(mut self, name: Name, spec: StepSpec, options: StepOptions) -> Self {
+        self.recipe.steps.push(StepRecipe { name, spec, options });
+        self
+    }
+
+    /// Builds the stages and checks that the steps fit together.
+    ///
+    /// # Errors
+    /// A stage's config is wrong, or a step needs what none before it makes.
+    pub fn build(self) -> Result<FeedPipeline, PipelineError> {
+        self.recipe.build()
     }
 }

@@ -68,6 +68,11 @@ impl<T> FrameQueue<T> {
         self.frames.len()
     }
 
+    /// The number of the oldest frame.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.frames.front().map(|q| q.seq)
+    }
+
     pub(crate) fn policy(&self) -> QueuePolicy {
         self.policy
     }

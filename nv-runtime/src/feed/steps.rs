@@ -1,13 +1,15 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
 use nv_core::{Clock as _, Name, SystemClock};
 use nv_perception::{Perception, Stage, StageError, StageErrorKind, StageInput, StageOutput, StreamContext};
 
+use super::cascade::Cascade;
+use super::core::CoreStep;
 use super::flow::StepKind;
+use super::gate::StepGate;
 use super::pipeline::{PipelineStep, PipelineStepKind, StageFactory};
-use super::{FeedPipeline, Intake};
+use super::{FeedPipeline, Inbox, Intake};
 use crate::batch::{ClaimRoute, Completion, LaneKey, LaneKind, Point, Reply};
 use crate::guard::{Foreign, guard};
 use crate::sync::Arc;
@@ -31,18 +33,23 @@ pub(crate) struct StageStep {
 }
 
 /// Keeps the numbers of a feed's tracks from being used again by a tracker that was built anew, which counts from its start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct TrackNumbers {
     /// Added to each number of the stage's.
     base: u64,
-    /// The first number that no track has had.
-    next: u64,
+    /// The first number that no track of the feed has had. It outlives the pipeline.
+    next: Arc<AtomicU64>,
 }
 
 impl TrackNumbers {
+    /// For a stage that was just built.
+    fn new(next: Arc<AtomicU64>) -> Self {
+        Self { base: next.load(Ordering::Relaxed), next }
+    }
+
     /// The stage was built anew.
     fn restart(&mut self) {
-        self.base = self.next;
+        self.base = self.next.load(Ordering::Relaxed);
     }
 
     fn apply(&mut self, output: &mut StageOutput) {
@@ -51,7 +58,7 @@ impl TrackNumbers {
         for id in tracks.iter_mut().map(|t| &mut t.id).chain(output.signals.iter_mut().filter_map(|s| s.track.as_mut()))
         {
             id.0 = id.0.saturating_add(self.base);
-            self.next = self.next.max(id.0.saturating_add(1));
+            self.next.fetch_max(id.0.saturating_add(1), Ordering::Relaxed);
         }
     }
 }
@@ -63,12 +70,12 @@ pub(crate) struct BatchStep {
     pub(crate) reply: Reply,
     /// Slots that the lane has.
     slots: Arc<AtomicUsize>,
-    /// Slots that this feed has in use: entries at the point. Claims are counted at the intake.
-    pub(crate) used: usize,
-    /// Whether the point has refused a frame for want of room. It has room again when something of this feed's has left.
-    pub(crate) full: bool,
     /// Whether frames are bound at dispatch.
-    pub(crate) claims: bool,
+    claims: bool,
+    /// Decides on which frames it runs; `None`: on all.
+    pub(crate) gate: Option<Box<StepGate>>,
+    /// Picks the regions that it looks at; `None`: it looks at whole frames.
+    pub(crate) cascade: Option<Box<Cascade>>,
 }
 
 impl Step {
@@ -79,45 +86,66 @@ impl Step {
         }
     }
 
-    pub(crate) fn kind(&self) -> StepKind {
+    /// What decides about it.
+    pub(crate) fn plan(&self) -> CoreStep {
         match self {
-            Self::Stage(_) => StepKind::Stage,
-            Self::Batch(_) => StepKind::Batch,
+            Self::Stage(_) => {
+                let response_timeout = std::time::Duration::ZERO;
+                CoreStep { kind: StepKind::Stage, gated: false, claims: false, response_timeout }
+            }
+            Self::Batch(b) => CoreStep {
+                kind: StepKind::Batch,
+                gated: b.gate.is_some() || b.cascade.is_some(),
+                claims: b.claims,
+                response_timeout: b.point.config.response_timeout,
+            },
         }
     }
 
-    /// The batch point's half, if it is one.
-    pub(crate) fn as_batch(&mut self) -> Option<&mut BatchStep> {
+    /// The feed's lane, if it is a batch point.
+    pub(crate) fn lane(&self) -> Option<Lane> {
         match self {
-            Self::Batch(b) => Some(b),
+            Self::Batch(b) => Some(Lane { point: b.point.clone(), key: b.lane }),
             Self::Stage(_) => None,
         }
     }
 }
 
-/// Attaches a pipeline to its batch points. Results of all of them come by one channel.
+/// A feed's lane at a batch point.
+pub(crate) struct Lane {
+    point: Arc<Point>,
+    key: LaneKey,
+}
+
+impl Lane {
+    /// Leaves the batch point. What is there is given up.
+    pub(crate) fn leave(&self) {
+        self.point.detach(self.key);
+    }
+}
+
+/// Attaches a pipeline to its batch points. Results of all of them come to `inbox`.
 ///
-/// Frames are bound at dispatch where a live feed's first step is a batch point: no stage has seen them before.
+/// Frames are bound at dispatch where a live feed's first step is a batch point that runs on every frame: nothing is to be
+/// decided about them before.
 pub(crate) fn attach(
     pipeline: FeedPipeline,
     intake: &Arc<Intake>,
+    inbox: &Arc<Inbox<Completion>>,
+    next_track: &Arc<AtomicU64>,
     live: bool,
     weight: u32,
-) -> (Vec<Step>, Receiver<Completion>) {
-    // Room for each slot's result, twice: once more for results that were given up while they were on their way.
-    let most_slots =
-        |p: &Arc<Point>| p.config.max_in_flight_per_feed.max(p.config.file_slots(p.config.max_batch_size, 1));
-    let (completions, results) = bounded(2 * pipeline.points().map(most_slots).sum::<usize>() + 1);
+) -> Vec<Step> {
     let feed = intake.feed().clone();
-    let attach = |(index, PipelineStep { name, kind }): (usize, PipelineStep)| match kind {
+    let attach = |(index, PipelineStep { name, kind, options }): (usize, PipelineStep)| match kind {
         PipelineStepKind::Stage { stage, factory } => {
             let stream = StreamContext::new(feed.clone(), name.clone(), 0);
-            let tracks = TrackNumbers::default();
+            let tracks = TrackNumbers::new(next_track.clone());
             Step::Stage(StageStep { name, stage, running: false, factory, stream, cuts: 0, tracks })
         }
         PipelineStepKind::Batch(handle) => {
             let point = handle.point().clone();
-            let reply = Reply { completions: completions.clone(), step: index };
+            let reply = Reply { inbox: inbox.clone(), step: index };
             let kind = if live {
                 LaneKind::Live(ClaimRoute { intake: intake.clone(), reply: reply.clone() })
             } else {
@@ -125,14 +153,13 @@ pub(crate) fn attach(
             };
             let slots = Arc::new(AtomicUsize::new(0));
             let lane = point.attach(Some(feed.clone()), kind, weight, slots.clone());
-            Step::Batch(BatchStep { point, lane, reply, slots, used: 0, full: false, claims: live && index == 0 })
+            let gate = options.has_conditions().then(|| Box::new(StepGate::new(&options)));
+            let cascade = options.regions.map(|regions| Box::new(Cascade::new(name, regions)));
+            let claims = live && index == 0 && gate.is_none() && cascade.is_none();
+            Step::Batch(BatchStep { point, lane, reply, slots, claims, gate, cascade })
         }
     };
-    let steps: Vec<Step> = pipeline.steps.into_iter().enumerate().map(attach).collect();
-    // Without a batch point nobody is there to send anything. That is not to look as if everybody had gone: a channel
-    // without senders is always ready, and waiting for it would never wait.
-    let has_points = steps.iter().any(|s| matches!(s, Step::Batch(_)));
-    (steps, if has_points { results } else { crossbeam_channel::never() })
+    pipeline.steps.into_iter().enumerate().map(attach).collect()
 }
 
 impl StageStep {
@@ -176,6 +203,11 @@ impl StageStep {
         self.running
     }
 
+    /// Has its `stop` not called: its feed goes on without it.
+    pub(crate) fn disown(&mut self) {
+        self.running = false;
+    }
+
     /// Builds the stage anew after an error that breaks it.
     pub(crate) fn rebuild(&mut self) -> Result<(), StageError> {
         self.running = false;
@@ -205,16 +237,6 @@ impl BatchStep {
     pub(crate) fn slots(&self) -> usize {
         self.slots.load(Ordering::Relaxed)
     }
-
-    pub(crate) fn has_slot(&self) -> bool {
-        !self.full && self.used < self.slots()
-    }
-
-    /// Notes that something of this feed's has left the point.
-    pub(crate) fn left(&mut self) {
-        self.used -= 1;
-        self.full = false;
-    }
 }
 
 impl Drop for BatchStep {
@@ -226,20 +248,4 @@ impl Drop for BatchStep {
 /// Whether the stage is to be built anew after this error.
 pub(crate) fn breaks_stage(error: &StageError) -> bool {
     matches!(error.kind(), StageErrorKind::Panic | StageErrorKind::DeviceLost | StageErrorKind::Fatal)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::QueuePolicy;
-    use super::super::intake::IntakeConfig;
-    use super::*;
-
-    #[test]
-    fn waiting_for_results_waits_where_there_is_no_batch_point() {
-        let clock = Arc::new(SystemClock::new());
-        let config = IntakeConfig { capacity: 1, policy: QueuePolicy::Block, freshness: None };
-        let intake = Arc::new(Intake::new("gate".into(), clock, config, None));
-        let (_steps, completions) = attach(FeedPipeline { steps: Vec::new() }, &intake, true, 1);
-        assert!(matches!(completions.try_recv(), Err(crossbeam_channel::TryRecvError::Empty)));
-    }
 }

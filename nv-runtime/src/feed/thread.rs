@@ -1,23 +1,25 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::select;
 use nv_core::{Clock as _, DropReason, HealthKind, MonoTime};
 use nv_perception::StreamInfo;
 
-use super::executor::{Executor, ExecutorParts, Finish};
+use super::executor::Finish;
 use super::intake::IntakeConfig;
 use super::outlet::Outlet;
 use super::sink::SinkQueue;
 use super::source::{Connector, SourceEnd, SourceThread};
+use super::supervision::Supervision;
 use super::{FeedConfig, FeedEnd, FeedShared, Intake, QueuePolicy, SinkConfig};
 use crate::guard::panic_error;
 use crate::health::HealthHub;
 use crate::permits::ConnectPermits;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use crate::thread::{Abandoned, Worker};
 
-/// A feed, from its first thread's point of view.
+/// A feed, from its first thread's point of view: it opens the source, starts the other threads, watches over the pipeline's,
+/// and joins them all.
 pub(crate) struct FeedThread {
     pub(crate) config: FeedConfig,
     pub(crate) shared: Arc<FeedShared>,
@@ -40,8 +42,9 @@ impl FeedThread {
         let Self { config, shared, health, abandoned, permits, grace } = self;
         let sink_limit = config.sink_close_timeout;
         let mut threads = Threads::default();
-        let live = Live { shared: &shared, health: &health, threads: &mut threads };
-        let end = catch_unwind(AssertUnwindSafe(|| live.run(config, permits))).unwrap_or_else(|panic| {
+        let live =
+            Live { shared: &shared, health: &health, abandoned: &abandoned, permits, grace, threads: &mut threads };
+        let end = catch_unwind(AssertUnwindSafe(|| live.run(config))).unwrap_or_else(|panic| {
             // A bug of ours, or of others' code that nobody calls on purpose. Whatever it was about to do, the feed ends.
             Err(FeedEnd::Internal(panic_error("the feed's thread", panic).to_string()))
         });
@@ -60,84 +63,80 @@ impl FeedThread {
 struct Live<'a> {
     shared: &'a Arc<FeedShared>,
     health: &'a HealthHub,
+    abandoned: &'a Abandoned,
+    permits: ConnectPermits,
+    grace: Duration,
     threads: &'a mut Threads,
 }
 
 impl Live<'_> {
     /// Runs the feed; either way, how it ended.
-    fn run(mut self, config: FeedConfig, permits: ConnectPermits) -> Result<FeedEnd, FeedEnd> {
+    fn run(mut self, config: FeedConfig) -> Result<FeedEnd, FeedEnd> {
         let FeedConfig { source, spec, pipeline, sinks, restart, .. } = config;
-        let shared = self.shared;
+        let (shared, health) = (self.shared, self.health);
         // Sinks are opened and closed whatever becomes of the source: they may have something to say about nothing.
-        let (sinks, room) = self.start_sinks(sinks)?;
-        let (health, limits) = (self.health.clone(), (restart.max_restarts, restart.window));
-        let mut connector = Connector::new(source, spec, shared.clone(), health, permits, restart.clone());
+        let sinks = self.start_sinks(sinks)?;
+        let limits = (restart.max_restarts, restart.window);
+        let permits = self.permits.clone();
+        let mut connector = Connector::new(source, spec, shared.clone(), health.clone(), permits, restart.clone());
         let (source, info) = match connector.open() {
             Ok(opened) => opened,
             Err(end) => return Ok(self.end_of(end, limits)),
         };
-        let intake = self.intake(&info, config.queue_policy, config.queue_capacity, config.freshness);
         let live = info.live;
-        let outlet = Outlet::new(
-            shared.name.clone(),
-            self.health.clone(),
-            sinks,
-            room,
-            !live,
-            config.report_threshold,
-            config.provenance,
-        );
-        let mut executor = Executor::new(ExecutorParts {
-            shared: shared.clone(),
-            health: self.health.clone(),
-            intake: intake.clone(),
-            pipeline,
-            outlet,
-            live,
-            max_in_pipeline: config.max_in_pipeline,
-            weight: config.weight,
-            on_step_error: config.on_step_error,
-            restart,
-        });
-        executor.start()?;
+        let intake = self.intake(&info, config.queue_policy, config.queue_capacity, config.freshness);
+        let name = shared.name.clone();
+        let outlet = Outlet::new(name, health.clone(), sinks, !live, config.report_threshold, config.provenance);
+        let outlet = Arc::new(Mutex::new(outlet));
         let body = SourceThread {
             connector,
             shared: shared.clone(),
             intake: intake.clone(),
-            health: self.health.clone(),
+            health: health.clone(),
             live,
             frame_limit: config.frame_limit,
             cuts: 0,
             frames: 0,
         };
-        let thread = Worker::spawn(format!("nv-source {}", shared.name), move || body.run(source));
-        self.threads.source = Some(thread.map_err(no_thread)?);
-        let finish = executor.run();
-        executor.close();
+        let supervision = Supervision {
+            shared,
+            health,
+            abandoned: self.abandoned,
+            intake: &intake,
+            outlet: &outlet,
+            live,
+            max_in_pipeline: config.max_in_pipeline,
+            weight: config.weight,
+            on_step_error: config.on_step_error,
+            restart: &restart,
+            stage_timeout: config.stage_timeout,
+            grace: self.grace,
+        };
+        let source_worker = &mut self.threads.source;
+        let finish = supervision.run(pipeline, || {
+            let thread = Worker::spawn(format!("nv-source {}", shared.name), move || body.run(source));
+            *source_worker = Some(thread.map_err(no_thread)?);
+            Ok(())
+        });
         Ok(match finish {
             Finish::Ended => self.end_of(intake.take_source_end().unwrap_or(SourceEnd::Cancelled), limits),
-            Finish::Stopped => FeedEnd::Stopped,
+            Finish::Stopped | Finish::Retired => FeedEnd::Stopped,
             Finish::Failed(end) => end,
         })
     }
 
-    /// Starts the sinks; with them, tokens for the one who waits for room in one of them.
-    fn start_sinks(&mut self, sinks: Vec<SinkConfig>) -> Result<(Vec<SinkQueue>, Receiver<()>), FeedEnd> {
-        let (token, room) = bounded(1);
+    fn start_sinks(&mut self, sinks: Vec<SinkConfig>) -> Result<Vec<SinkQueue>, FeedEnd> {
         let mut queues = Vec::with_capacity(sinks.len());
         for sink in sinks {
-            let token = token.clone();
-            // A full channel holds a token already.
-            let on_room = Box::new(move || {
-                let _ = token.try_send(());
-            });
+            let inbox = self.shared.inbox.clone();
+            let on_room = Box::new(move || inbox.call());
             let started = SinkQueue::start(sink, &self.shared.name, self.health, on_room);
             let (queue, thread) = started.map_err(no_thread)?;
             self.threads.sinks.push(thread);
             queues.push(queue);
         }
         self.shared.progress.lock().sinks = queues.iter().map(|q| q.counts().clone()).collect();
-        Ok((queues, room))
+        Ok(queues)
     }
 
     fn intake(
@@ -151,7 +150,7 @@ impl Live<'_> {
         let (name, clock) = (self.shared.name.clone(), self.shared.clock.clone());
         let config = IntakeConfig { capacity, policy, freshness };
         let decisions = self.shared.decisions.as_ref();
-        let intake = Arc::new(Intake::new(name, clock, config, decisions));
+        let intake = Arc::new(Intake::new(name, clock, config, self.shared.inbox.clone(), decisions));
         self.shared.begin(intake)
     }
 

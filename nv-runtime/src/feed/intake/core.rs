@@ -322,6 +322,22 @@ impl<T> IntakeCore<T> {
         (std::mem::take(&mut self.bound), std::mem::take(&mut self.superseded))
     }
 
+    /// Ends every frame that was taken out of the queue: nobody is left who could. `hung` is the one that hung a step, and
+    /// which; the others are dropped for `reason`. No claim may be at a batch point any more.
+    pub(crate) fn take_back(
+        &mut self,
+        now: MonoTime,
+        hung: Option<(u64, &Name)>,
+        reason: DropReason,
+    ) -> (Vec<Bound<T>>, Vec<T>) {
+        if let Some((seq, step)) = hung {
+            self.ledger.drop(seq, DropReason::StageHung, Some(step.clone()), now);
+        }
+        self.ledger.drop_before(self.queue.first().unwrap_or(u64::MAX), reason, now);
+        self.claims = 0;
+        (std::mem::take(&mut self.bound), std::mem::take(&mut self.superseded))
+    }
+
     /// Drops the frames that wait and those that come in, until it is told otherwise; stages are told of the gap. For live
     /// feeds.
     pub(crate) fn set_restarting(&mut self, now: MonoTime, restarting: bool) -> Vec<Queued<T>> {

@@ -1,14 +1,14 @@
 mod core;
 mod record;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use nv_core::{Clock, DropReason, Frame, MonoTime, Name};
 
 pub(crate) use self::core::{Arrival, Bound, Glance, IntakeConfig, IntakeCore};
+use super::Inbox;
 use super::ledger::{DropRecord, FrameCounts};
 use super::queue::Queued;
 use super::source::SourceEnd;
-use crate::batch::EntryKey;
+use crate::batch::{Completion, EntryKey};
 use crate::decisions::{DecisionLog, Recorded as _};
 use crate::sync::{Arc, Condvar, Mutex};
 
@@ -20,9 +20,8 @@ pub(crate) struct Intake {
     state: Mutex<State>,
     /// Signalled when the queue has room or the intake is closed.
     room: Condvar,
-    /// One token: "look at the intake". The executor's end of it is [`Intake::wakeups`].
-    wake: Sender<()>,
-    wakeups: Receiver<()>,
+    /// Where the executor is told to look here.
+    inbox: Arc<Inbox<Completion>>,
 }
 
 struct State {
@@ -46,22 +45,17 @@ impl Intake {
         feed: Name,
         clock: Arc<dyn Clock>,
         config: IntakeConfig,
+        inbox: Arc<Inbox<Completion>>,
         decisions: Option<&DecisionLog>,
     ) -> Self {
-        let (wake, wakeups) = bounded(1);
         let mut core = IntakeCore::new(config);
         core.set_log(IntakeCore::<()>::begin(&config, decisions, &feed));
         let state = State { core, source_end: None };
-        Self { feed, clock, state: Mutex::new(state), room: Condvar::new(), wake, wakeups }
+        Self { feed, clock, state: Mutex::new(state), room: Condvar::new(), inbox }
     }
 
     pub(crate) fn feed(&self) -> &Name {
         &self.feed
-    }
-
-    /// The executor's wake-up tokens.
-    pub(crate) fn wakeups(&self) -> &Receiver<()> {
-        &self.wakeups
     }
 
     // --- The source thread's side.
@@ -180,6 +174,13 @@ impl Intake {
         drop(frames);
     }
 
+    /// Ends every frame that was taken out of the queue, as [`IntakeCore::take_back`] does.
+    pub(crate) fn take_back(&self, hung: Option<(u64, &Name)>, reason: DropReason) {
+        let frames = self.state.lock().core.take_back(self.clock.now(), hung, reason);
+        // Not under the lock.
+        drop(frames);
+    }
+
     /// Drops the frames that wait and those that come in, until it is told otherwise; stages are told of the gap. For live
     /// feeds.
     pub(crate) fn set_restarting(&self, restarting: bool) {
@@ -210,7 +211,7 @@ impl Intake {
         if has_room {
             self.room.notify_one();
         }
-        self.notify();
+        // The executor is not told: it has nothing to do before there is a result, and looks by itself when that is overdue.
         Some(queued)
     }
 
@@ -243,7 +244,6 @@ impl Intake {
     }
 
     fn notify(&self) {
-        // A full channel holds a token already.
-        let _ = self.wake.try_send(());
+        self.inbox.call();
     }
 }

@@ -343,15 +343,18 @@ fn what_hangs_is_left_behind_by_name_and_holds_nothing_else_up() {
     check_end(&next, "stopped");
     check_end(&sink, "end_of_stream");
     check_frames(&sink, 1, &[]);
+    // Nor is a stage when its feed is removed.
+    assert!(stage.wait_timeout(Duration::ZERO).is_none());
+    runtime.remove_feed("stage", Duration::ZERO).unwrap();
+    check_end(&stage, "stopped");
+    check_frames(&stage, 0, &[(DropReason::StageHung, 1)]);
     // A feed that hangs itself can be removed.
-    for hung in [&open, &stage] {
-        assert!(hung.wait_timeout(Duration::ZERO).is_none());
-        let removed = runtime.remove_feed(hung.name(), Duration::ZERO).unwrap();
-        assert!(removed.stats().end.is_none());
-    }
+    assert!(open.wait_timeout(Duration::ZERO).is_none());
+    let removed = runtime.remove_feed("open", Duration::ZERO).unwrap();
+    assert!(removed.stats().end.is_none());
     let mut left = runtime.abandoned();
     left.sort();
-    assert_eq!(left, ["nv-feed open", "nv-feed stage", "nv-sink sink hangs", "nv-source next"]);
+    assert_eq!(left, ["nv-feed open", "nv-pipeline stage", "nv-sink sink hangs", "nv-source next"]);
     let (again, _) = feed(&runtime, "stage", scene_source(3), detect(&detector), |_| ());
     check_end(&again, "end_of_stream");
     check_frames(&again, 3, &[]);
@@ -360,8 +363,7 @@ fn what_hangs_is_left_behind_by_name_and_holds_nothing_else_up() {
     // Whoever comes back ends as it should have.
     drop(gate);
     check_end(&open, "stopped");
-    check_end(&stage, "stopped");
-    assert!(stage.stats().frames.is_balanced() && stage.stats().frames.inside == 0);
+    check_frames(&stage, 0, &[(DropReason::StageHung, 1)]);
     while !runtime.abandoned().is_empty() {
         std::thread::yield_now();
     }

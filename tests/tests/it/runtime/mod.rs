@@ -3,6 +3,7 @@
 mod accounting;
 mod batch;
 mod conduct;
+mod hang;
 mod lifecycle;
 mod pause;
 mod recovery;

@@ -1,0 +1,418 @@
+//! What a feed does next: a pure state machine. No thread, no channel, no clock; `now` is passed in.
+
+use std::time::Duration;
+
+use nv_core::MonoTime;
+
+use super::StepErrorPolicy;
+use super::flow::{Flow, FlowStep, StepKind, Turn};
+use crate::batch::{EntryKey, Refusal};
+
+/// A step, as far as it decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CoreStep {
+    pub(crate) kind: StepKind,
+    /// Whether it runs on some frames only.
+    pub(crate) gated: bool,
+    /// Whether frames are bound to it at dispatch. Only the first step's may be.
+    pub(crate) claims: bool,
+    /// How long its answer may take, from dispatch.
+    pub(crate) response_timeout: Duration,
+}
+
+/// The part of a feed's config that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CoreConfig {
+    pub(crate) live: bool,
+    pub(crate) max_in_pipeline: Option<usize>,
+    pub(crate) on_step_error: StepErrorPolicy,
+}
+
+/// What a feed's thread is to do next. Each names the call that says how it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Take the oldest frame out of the queue: [`FeedCore::enter`] or [`FeedCore::nothing_queued`].
+    Take,
+    /// Make so many claims at the first step: [`FeedCore::claimed`].
+    Claim {
+        /// How many.
+        count: usize,
+    },
+    /// Ask the batch point whether it has dispatched the frame: [`FeedCore::checked`].
+    Check {
+        /// The frame.
+        seq: u64,
+        /// The step.
+        step: usize,
+        /// Its entry.
+        key: EntryKey,
+    },
+    /// Build broken stages anew: [`FeedCore::rebuilt`] or [`FeedCore::restart_at`].
+    Rebuild,
+    /// A frame's turn.
+    Turn(Turn),
+    /// Drop whatever is inside, and be done: the time to drain is over.
+    Abandon,
+    /// Nothing will ever be to do again.
+    Finish,
+    /// Wait for an event, at most until then.
+    Wait(Option<MonoTime>),
+}
+
+/// What became of a frame whose step failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// It has left the pipeline, and is to be dropped; with what is still at its batch point, which is to be abandoned.
+    Dropped {
+        /// The rest of its entry.
+        abandon: Option<EntryKey>,
+    },
+    /// It goes on without that step's results.
+    Passed,
+}
+
+/// Runs a feed: takes frames in as there is room, takes each through the steps in order, and gives up what is overdue.
+///
+/// Invariant: whenever something is inside, [`next`](Self::next) says what to do, or some batch point owes an answer, or an
+/// output waits for a sink; in the second case the wait has an end.
+pub(crate) struct FeedCore<P> {
+    config: CoreConfig,
+    steps: Vec<Step>,
+    flow: Flow<Inside<P>>,
+    /// Frames in the queue, as was last seen.
+    queued: usize,
+    /// Claims that no frame was bound to, as was last seen.
+    claims: usize,
+    /// Whether no more frames come in.
+    ended: bool,
+    stop_at: Option<MonoTime>,
+    restart_at: Option<MonoTime>,
+    /// No answer is overdue before.
+    next_check: Option<MonoTime>,
+}
+
+struct Step {
+    plan: CoreStep,
+    /// Slots that the feed has at the batch point.
+    slots: usize,
+    /// Slots that frames have in use. Claims are counted apart.
+    used: usize,
+    /// Whether the point has refused a frame for want of room. It has room again when something of this feed's has left.
+    full: bool,
+}
+
+struct Inside<P> {
+    payload: P,
+    /// While it is at a batch point.
+    at_point: Option<AtPoint>,
+}
+
+#[derive(Clone, Copy)]
+struct AtPoint {
+    key: EntryKey,
+    /// Results that are still to come.
+    parts: u32,
+    /// When to look whether they are overdue.
+    check_at: MonoTime,
+}
+
+impl<P> FeedCore<P> {
+    pub(crate) fn new(config: CoreConfig, steps: Vec<CoreStep>) -> Self {
+        let flow = Flow::new(steps.iter().map(|s| FlowStep { kind: s.kind, gated: s.gated }).collect());
+        let steps = steps.into_iter().map(|plan| Step { plan, slots: 0, used: 0, full: false }).collect();
+        Self {
+            config,
+            steps,
+            flow,
+            queued: 0,
+            claims: 0,
+            ended: false,
+            stop_at: None,
+            restart_at: None,
+            next_check: None,
+        }
+    }
+
+    // --- What is seen outside.
+
+    /// Takes in what is seen at the intake.
+    pub(crate) fn look(&mut self, queued: usize, claims: usize, ended: bool) {
+        (self.queued, self.claims, self.ended) = (queued, claims, ended);
+    }
+
+    /// Takes in how many slots the feed has at a batch point; they change as other feeds come and go.
+    pub(crate) fn set_slots(&mut self, step: usize, slots: usize) {
+        if let Some(step) = self.steps.get_mut(step) {
+            step.slots = slots;
+        }
+    }
+
+    /// The feed is to end, at the latest then.
+    pub(crate) fn stop_at(&mut self, deadline: MonoTime) {
+        self.stop_at = Some(deadline);
+    }
+
+    /// Stages are broken, and are to be built anew then.
+    pub(crate) fn restart_at(&mut self, at: MonoTime) {
+        self.restart_at = Some(at);
+    }
+
+    /// Every stage works again.
+    pub(crate) fn rebuilt(&mut self) {
+        self.restart_at = None;
+    }
+
+    /// What to do next. `may_emit`: whether an output can leave.
+    pub(crate) fn next(&mut self, now: MonoTime, may_emit: bool) -> Action {
+        let finished = self.is_finished(may_emit);
+        if !finished && self.stop_at.is_some_and(|at| at <= now) {
+            return Action::Abandon;
+        }
+        if self.restart_at.is_some_and(|at| at <= now) {
+            return Action::Rebuild;
+        }
+        if let Some(check) = self.next_overdue(now) {
+            return check;
+        }
+        if let Some(fill) = self.next_fill() {
+            return fill;
+        }
+        let has_slot = |step: usize| self.steps.get(step).is_some_and(|s| !s.full && s.used < s.slots);
+        if let Some(turn) = self.flow.next_turn(has_slot, may_emit) {
+            return Action::Turn(turn);
+        }
+        if finished {
+            return Action::Finish;
+        }
+        Action::Wait(self.next_check.into_iter().chain(self.stop_at).chain(self.restart_at).min())
+    }
+
+    // --- How it went.
+
+    /// A frame was taken out of the queue.
+    pub(crate) fn enter(&mut self, seq: u64, payload: P) {
+        self.queued = self.queued.saturating_sub(1);
+        self.flow.enter(seq, Inside { payload, at_point: None });
+    }
+
+    /// The queue was empty.
+    pub(crate) fn nothing_queued(&mut self) {
+        self.queued = 0;
+    }
+
+    /// `made` claims were made; the next one was refused for this reason.
+    pub(crate) fn claimed(&mut self, now: MonoTime, made: usize, refusal: Option<Refusal>) {
+        self.claims += made;
+        let Some(step) = self.steps.first_mut() else { return };
+        step.full |= matches!(refusal, Some(Refusal::Full | Refusal::NoSlot));
+        let check_at = now + step.plan.response_timeout;
+        self.check_by(check_at);
+    }
+
+    /// A claim was bound to a frame at `at`: it is at work at the first step. Call before [`look`](Self::look).
+    pub(crate) fn bound(&mut self, seq: u64, at: MonoTime, key: EntryKey, payload: P) {
+        let Some(step) = self.steps.first_mut() else { return };
+        step.used += 1;
+        step.full = false;
+        let check_at = at + step.plan.response_timeout;
+        self.check_by(check_at);
+        self.flow.enter_submitted(seq, Inside { payload, at_point: Some(AtPoint { key, parts: 1, check_at }) });
+    }
+
+    /// A claim came to nothing: the frame that it would have been bound to is at the first step, which is to
+    /// [fail](Self::failed) it.
+    pub(crate) fn claim_voided(&mut self, seq: u64, payload: P) {
+        self.flow.enter_submitted(seq, Inside { payload, at_point: None });
+    }
+
+    /// The step is to run on the frame, or is passed over.
+    pub(crate) fn gated(&mut self, seq: u64, run: bool) {
+        if run { self.flow.admitted(seq) } else { self.flow.computed(seq) }
+    }
+
+    /// The frame was submitted, to be answered in so many parts.
+    pub(crate) fn submitted(&mut self, now: MonoTime, seq: u64, key: EntryKey, parts: u32) {
+        let Some(step) = self.flow.step_of(seq).and_then(|s| self.steps.get_mut(s)) else { return };
+        step.used += 1;
+        let check_at = now + step.plan.response_timeout;
+        self.check_by(check_at);
+        if let Some(inside) = self.flow.get_mut(seq) {
+            inside.at_point = Some(AtPoint { key, parts, check_at });
+        }
+        self.flow.submitted(seq);
+    }
+
+    /// The batch point had no room for it.
+    pub(crate) fn no_room(&mut self, step: usize) {
+        if let Some(step) = self.steps.get_mut(step) {
+            // Something of this feed's is there, whose end makes room. Slots may just have become fewer, for another feed.
+            step.full = true;
+        }
+    }
+
+    /// The frame that an answer belongs to. `None`: it was given up.
+    pub(crate) fn find(&self, step: usize, key: EntryKey) -> Option<u64> {
+        let is_it = |p: &Inside<P>| p.at_point.is_some_and(|at| at.key == key);
+        self.flow.iter().find(|(seq, p)| is_it(p) && self.flow.step_of(*seq) == Some(step)).map(|(seq, _)| seq)
+    }
+
+    /// A part of the frame's answer has come, and it is good. True if it was the last one.
+    pub(crate) fn answered(&mut self, seq: u64) -> bool {
+        let Some(at) = self.flow.get_mut(seq).and_then(|inside| inside.at_point.as_mut()) else { return false };
+        at.parts -= 1;
+        if at.parts > 0 {
+            return false;
+        }
+        self.leave_point(seq);
+        self.flow.computed(seq);
+        true
+    }
+
+    /// A part of the frame's answer has come, and its step has failed.
+    pub(crate) fn answered_badly(&mut self, seq: u64) -> Failed {
+        if self.config.on_step_error == StepErrorPolicy::Pass {
+            self.answered(seq);
+            return Failed::Passed;
+        }
+        let rest = self.flow.get(seq).and_then(|inside| inside.at_point).filter(|at| at.parts > 1);
+        self.leave_point(seq);
+        self.flow.remove(seq);
+        Failed::Dropped { abandon: rest.map(|at| at.key) }
+    }
+
+    /// Whether a frame that was dispatched at `dispatched` is overdue. If so it is to be abandoned at its batch point, which
+    /// it has left, and to [fail](Self::failed).
+    pub(crate) fn checked(&mut self, now: MonoTime, seq: u64, dispatched: Option<MonoTime>) -> bool {
+        let Some(step) = self.flow.step_of(seq).and_then(|s| self.steps.get(s)) else { return false };
+        // The limit runs from dispatch.
+        let check_at = dispatched.unwrap_or(now) + step.plan.response_timeout;
+        if check_at <= now {
+            self.leave_point(seq);
+            return true;
+        }
+        if let Some(at) = self.flow.get_mut(seq).and_then(|inside| inside.at_point.as_mut()) {
+            at.check_at = check_at;
+        }
+        self.check_by(check_at);
+        false
+    }
+
+    /// The frame has passed its step.
+    pub(crate) fn passed(&mut self, seq: u64) {
+        self.flow.passed(seq);
+    }
+
+    /// The frame's step has failed. Its turn at a stage was its own; at a batch point it goes on in its turn.
+    pub(crate) fn failed(&mut self, seq: u64) -> Failed {
+        if self.config.on_step_error == StepErrorPolicy::Pass {
+            self.flow.computed(seq);
+            return Failed::Passed;
+        }
+        self.flow.remove(seq);
+        Failed::Dropped { abandon: None }
+    }
+
+    /// The frame leaves.
+    pub(crate) fn emitted(&mut self, seq: u64) -> Option<P> {
+        self.flow.remove(seq).map(|inside| inside.payload)
+    }
+
+    /// Takes out the oldest frame, because the feed ends or starts over: its number, its step, and its entry, which is to be
+    /// abandoned.
+    pub(crate) fn evict(&mut self) -> Option<(u64, usize, Option<EntryKey>, P)> {
+        let seq = self.flow.first()?;
+        let step = self.flow.step_of(seq)?;
+        let key = self.leave_point(seq);
+        self.flow.remove(seq).map(|inside| (seq, step, key, inside.payload))
+    }
+
+    /// What is kept of the frame.
+    pub(crate) fn get_mut(&mut self, seq: u64) -> Option<&mut P> {
+        self.flow.get_mut(seq).map(|inside| &mut inside.payload)
+    }
+
+    /// Frames between the queue and the outputs.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.flow.len()
+    }
+
+    /// Slots that frames have in use at a step.
+    #[cfg(test)]
+    pub(crate) fn used(&self, step: usize) -> usize {
+        self.steps[step].used
+    }
+
+    // --- Inside.
+
+    fn is_finished(&self, may_emit: bool) -> bool {
+        self.ended && self.queued == 0 && self.flow.is_empty() && may_emit
+    }
+
+    /// A frame whose answer may be overdue.
+    fn next_overdue(&mut self, now: MonoTime) -> Option<Action> {
+        if self.next_check.is_none_or(|at| at > now) {
+            return None;
+        }
+        let waits = |(seq, inside): (u64, &Inside<P>)| Some((inside.at_point?, seq));
+        let first = self.flow.iter().filter_map(waits).min_by_key(|(at, _)| at.check_at);
+        match first {
+            Some((at, seq)) if at.check_at <= now => {
+                return Some(Action::Check { seq, step: self.flow.step_of(seq)?, key: at.key });
+            }
+            Some((at, _)) => self.next_check = Some(at.check_at),
+            None => self.next_check = None,
+        }
+        // A claim may be bound at any time, and nobody says so until there is an answer.
+        if self.claims > 0
+            && let Some(step) = self.steps.first()
+        {
+            let check_at = now + step.plan.response_timeout;
+            self.check_by(check_at);
+        }
+        None
+    }
+
+    /// Frames to be taken in, as far as there is room.
+    fn next_fill(&mut self) -> Option<Action> {
+        let room = self.limit().saturating_sub(self.flow.len() + self.claims);
+        let (queued, claims) = (self.queued, self.claims);
+        match self.steps.first_mut() {
+            Some(step) if step.plan.claims => {
+                let at_point = step.used + claims;
+                step.full &= at_point > 0;
+                let free = if step.full { 0 } else { step.slots.saturating_sub(at_point) };
+                let count = queued.saturating_sub(claims).min(room).min(free);
+                (count > 0).then_some(Action::Claim { count })
+            }
+            _ => (room > 0 && queued > 0).then_some(Action::Take),
+        }
+    }
+
+    /// Frames that may be inside at a time.
+    fn limit(&self) -> usize {
+        self.config.max_in_pipeline.unwrap_or_else(|| {
+            let points = self.steps.iter().filter(|s| s.plan.kind == StepKind::Batch);
+            // By default a live feed has two slots: one frame beyond what is taken in anyway.
+            let frames = |s: &Step| if self.config.live { s.slots.saturating_sub(1).max(1) } else { s.slots };
+            2 + points.map(frames).sum::<usize>()
+        })
+    }
+
+    /// Notes that the frame is at a batch point no more; returns its entry.
+    fn leave_point(&mut self, seq: u64) -> Option<EntryKey> {
+        let at = self.flow.get_mut(seq)?.at_point.take()?;
+        if let Some(step) = self.flow.step_of(seq).and_then(|s| self.steps.get_mut(s)) {
+            step.used -= 1;
+            step.full = false;
+        }
+        Some(at.key)
+    }
+
+    fn check_by(&mut self, at: MonoTime) {
+        self.next_check = Some(self.next_check.map_or(at, |next| next.min(at)));
+    }
+}
+
+#[cfg(test)]
+mod tests;
