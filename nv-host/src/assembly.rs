@@ -1,7 +1,7 @@
 use std::fmt;
 
 use nv_perception::StageError;
-use nv_runtime::{BatchHandle, BatchStartError, FeedPipeline, PipelineError, Runtime, RuntimeConfig};
+use nv_runtime::{BatchHandle, BatchStartError, DecisionLog, FeedPipeline, PipelineError, Runtime, RuntimeConfig};
 
 use crate::config::{Plan, StepRef};
 use crate::exit::{Exit, Failure, Result};
@@ -23,9 +23,10 @@ impl fmt::Debug for Assembly {
 }
 
 impl Assembly {
-    /// Builds everything: loads models, starts processors, makes each feed's stages, checks what steps need of each other.
-    pub(crate) fn build(plan: &Plan, plugins: &Plugins) -> Result<Self> {
-        let runtime = Runtime::new(RuntimeConfig::default());
+    /// Builds everything: loads models, starts processors, makes each feed's stages, checks what steps need of each other. What the runtime
+    /// decides goes to `decisions`.
+    pub(crate) fn build(plan: &Plan, plugins: &Plugins, decisions: Option<DecisionLog>) -> Result<Self> {
+        let runtime = Runtime::new(RuntimeConfig { decisions, ..RuntimeConfig::default() });
         let mut batches = Vec::with_capacity(plan.batches.len());
         let mut failures = Vec::new();
         for (index, batch) in plan.batches.iter().enumerate() {

@@ -33,7 +33,22 @@ pub(crate) enum Command {
     /// Look into models
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Make the decisions of a recorded run again, and compare them byte for byte
+    #[command(after_help = REPLAY_HELP)]
+    Replay {
+        /// What `nv run --record-decisions FILE` wrote; or - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
+
+const REPLAY_HELP: &str = "\
+What the run was told (when frames came, when batches were done) is told again, in the same order and at the same times, to
+the same code without videos, models and threads. Ends with 0 if it decides everything as it did then, with 1 at the first
+line where it does not, and with 2 if the file is no such log. A log that was cut off is replayed as far as it goes.";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
@@ -83,6 +98,9 @@ pub(crate) struct RunFlags {
     /// A file for the account of the run: frames, drops, speed, latency
     #[arg(long, value_name = "FILE", env = "NV_SUMMARY")]
     summary: Option<PathBuf>,
+    /// A file for what the run decides and why, to be replayed; slows it down
+    #[arg(long, value_name = "FILE", env = "NV_RECORD_DECISIONS")]
+    record_decisions: Option<PathBuf>,
     /// Stop each feed after so many frames
     #[arg(long, value_name = "N", env = "NV_LIMIT", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -206,6 +224,7 @@ impl RunFlags {
             }),
             annotated: self.annotated.clone(),
             summary: self.summary.clone(),
+            record_decisions: self.record_decisions.clone(),
             limit: self.limit,
             provenance: self.provenance.map(|switch| switch == Switch::On),
         }

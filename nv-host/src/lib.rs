@@ -22,6 +22,7 @@ mod exit;
 mod inspect;
 mod plugins;
 mod progress;
+mod replay;
 mod run;
 mod signal;
 mod sink;
@@ -76,5 +77,6 @@ fn execute(command: &Command, console: &Console) -> exit::Result<Exit> {
         }
         Command::Plugin(command) => inspect::plugin(command, console),
         Command::Model(command) => inspect::model(command),
+        Command::Replay { file, json } => replay::replay(file, *json, console),
     }
 }

@@ -34,9 +34,10 @@ pub(crate) fn run(plan: &Plan, plugins: &mut Plugins, console: &Console) -> Resu
     for warning in &plan.warnings {
         console.warning(warning);
     }
-    let outputs = Outputs::open(plan)?;
+    let mut outputs = Outputs::open(plan)?;
     plugins.load_for(plan)?;
-    let Assembly { runtime, batches, pipelines } = Assembly::build(plan, plugins)?;
+    let decisions = outputs.begin_decisions()?;
+    let Assembly { runtime, batches, pipelines } = Assembly::build(plan, plugins, decisions.clone())?;
 
     let (trouble_sender, trouble) = TroubleSender::channel();
     // Results that scroll over the same terminal show progress enough.
@@ -75,9 +76,13 @@ pub(crate) fn run(plan: &Plan, plugins: &mut Plugins, console: &Console) -> Resu
     let summary = Summary::new(started.elapsed(), &stats, batches.iter().flatten());
     // It tells of the health events that it has held back.
     let report = runtime.shutdown(Duration::ZERO);
-    let exit = run.finish();
+    let mut exit = run.finish();
     if !report.abandoned.is_empty() {
         console.warning(&format!("left behind, as they did not end: {}", report.abandoned.join(", ")));
+    }
+    if let Some(Err(error)) = decisions.map(|log| log.finish()) {
+        console.error(&format!("{error}; what was written before that can be replayed"));
+        exit = exit.worse(Exit::Runtime);
     }
     // Of a feed that never began, its error says all.
     stats.iter().filter(|stats| stats.frames.received > 0).for_each(|stats| console.note(&told(stats)));

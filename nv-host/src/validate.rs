@@ -18,7 +18,7 @@ pub(crate) fn validate(plan: &Plan, name: &str, plugins: &mut Plugins, console: 
     let mut failures = Vec::new();
     failures.extend(Outputs::open(plan).err());
     match plugins.load_for(plan) {
-        Ok(()) => failures.extend(Assembly::build(plan, plugins).err()),
+        Ok(()) => failures.extend(Assembly::build(plan, plugins, None).err()),
         Err(failure) => failures.push(failure),
     }
     let sources = EmbeddedSources::default();

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) feeds: Vec<FeedPlan>,
     pub(crate) outputs: Vec<OutputPlan>,
     pub(crate) summary: Option<PathBuf>,
+    /// Where what is decided is recorded.
+    pub(crate) record_decisions: Option<PathBuf>,
     /// What is odd but no error.
     pub(crate) warnings: Vec<String>,
 }
@@ -107,6 +109,7 @@ pub(crate) struct Overrides {
     pub(crate) format: Option<OutputFormat>,
     pub(crate) annotated: Option<PathBuf>,
     pub(crate) summary: Option<PathBuf>,
+    pub(crate) record_decisions: Option<PathBuf>,
     pub(crate) limit: Option<u64>,
     pub(crate) provenance: Option<bool>,
 }
@@ -193,8 +196,9 @@ impl Plan {
         if !errors.is_empty() {
             return Err(Failure { exit: Exit::Usage, messages: errors });
         }
-        let (base_dir, summary) = (base_dir.to_owned(), overrides.summary.clone());
-        Ok(Self { base_dir, plugins, batches, stages, feeds, outputs, summary, warnings })
+        let base_dir = base_dir.to_owned();
+        let (summary, record_decisions) = (overrides.summary.clone(), overrides.record_decisions.clone());
+        Ok(Self { base_dir, plugins, batches, stages, feeds, outputs, summary, record_decisions, warnings })
     }
 
     /// Whether a feed has this step.

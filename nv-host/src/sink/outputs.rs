@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nv_perception::SourceSpec;
-use nv_runtime::SinkConfig;
+use nv_runtime::{DecisionLog, SinkConfig};
 
 use super::TroubleSender;
 use super::annotate::AnnotateSink;
@@ -21,6 +21,7 @@ pub(crate) struct Outputs {
     /// Of each feed, in the plan's order: formats and places.
     feeds: Vec<Vec<(OutputFormat, Place)>>,
     files: BTreeMap<PathBuf, File>,
+    decisions: Option<(PathBuf, File)>,
     has_stdout: bool,
     /// Files and folders that were not there before, what holds others first. They go again if nothing is begun.
     made: Vec<Made>,
@@ -64,6 +65,14 @@ impl Outputs {
             }
             outputs.open_file(summary, &inputs)?;
         }
+        if let Some(decisions) = &plan.record_decisions {
+            if outputs.files.contains_key(decisions) || plan.summary.as_ref() == Some(decisions) {
+                let decisions = decisions.display();
+                return Err(Failure::usage(format!("{decisions} is to hold both results and decisions")));
+            }
+            let file = outputs.open_file(decisions, &inputs)?;
+            outputs.decisions = Some((decisions.clone(), file));
+        }
         Ok(outputs)
     }
 
@@ -72,15 +81,20 @@ impl Outputs {
         self.has_stdout
     }
 
+    /// Empties the file for decisions, if there is to be one, and begins it.
+    pub(crate) fn begin_decisions(&mut self) -> Result<Option<DecisionLog>> {
+        let Some((path, file)) = self.decisions.take() else { return Ok(None) };
+        empty(&path, &file)?;
+        let name = path.display().to_string();
+        DecisionLog::new(name, file).map(Some).map_err(|error| unwritable(&path, &error.error))
+    }
+
     /// Empties the files and makes the sinks, a list for each feed in the plan's order.
     pub(crate) fn begin(mut self, trouble: &TroubleSender) -> Result<Vec<Vec<SinkConfig>>> {
         self.made.clear();
         let mut writers: BTreeMap<PathBuf, Arc<LineWriter>> = BTreeMap::new();
         for (path, file) in std::mem::take(&mut self.files) {
-            // A pipe or device has no length to be set.
-            if file.metadata().is_ok_and(|m| m.is_file()) {
-                file.set_len(0).map_err(|error| unwritable(&path, &error))?;
-            }
+            empty(&path, &file)?;
             let writer = LineWriter::file(path.display().to_string(), file, trouble.clone());
             writers.insert(path, Arc::new(writer));
         }
@@ -154,6 +168,14 @@ impl Drop for Outputs {
             };
         }
     }
+}
+
+fn empty(path: &Path, file: &File) -> Result<()> {
+    // A pipe or device has no length to be set.
+    if file.metadata().is_ok_and(|m| m.is_file()) {
+        file.set_len(0).map_err(|error| unwritable(path, &error))?;
+    }
+    Ok(())
 }
 
 /// Writes a whole file.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod config;
+mod decisions;
 mod ending;
 mod inspect;
 mod outputs;
