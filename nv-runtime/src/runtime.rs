@@ -236,7 +236,13 @@ impl Runtime {
         config: BatchConfig,
     ) -> Result<BatchRoom, BatchStartError> {
         let limit = self.clock.now() + config.startup_timeout;
-        let point = Arc::new(Point::new(name.clone(), config, self.clock.clone(), self.health.clone()));
+        let point = Arc::new(Point::new(
+            name.clone(),
+            config,
+            self.clock.clone(),
+            self.health.clone(),
+            self.config.decisions.as_ref(),
+        ));
         let (started, reports) = bounded(point.config.instances);
         let mut instances = Vec::new();
         let mut result = Ok(());

@@ -1,11 +1,13 @@
 //! What a run decided, recorded and decided again.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use crate::world::{Ran, World};
 
-/// Three feeds that share a detector, one of which is live and keeps claims there; each with a tracker.
-fn recorded() -> (World, String) {
+/// The log of a run of three feeds that share a detector, one of which is live and keeps claims there; each with a tracker.
+static LOG: LazyLock<String> = LazyLock::new(|| {
     let world = World::new();
     world.write(
         "site.toml",
@@ -13,23 +15,22 @@ fn recorded() -> (World, String) {
          [batch.detector]\nuse = 'models/detect'\nmax_batch_size = 4\nconfig = { model = 'm.onnx' }\n\
          [stage.track]\nuse = 'track/bytetrack'\n\
          [[feed]]\nname = 'yard'\nsource = 'synthetic:?frames=60&width=96&height=96'\n\
-         [[feed]]\nname = 'hall'\nsource = 'synthetic:?frames=40&width=64&height=64'\n\
+         [[feed]]\nname = 'hall'\nsource = 'synthetic:?frames=40&width=96&height=96'\n\
          [[feed]]\nname = 'gate'\nsource = 'a.mp4'\nlive = true\n",
     );
     world.nv(&["run", "site.toml", "--output", "out/", "--record-decisions", "logs/run.log"]).exits(0);
-    let log = world.read("logs/run.log");
-    (world, log)
-}
+    world.read("logs/run.log")
+});
 
-fn replay(world: &World, log: &str) -> Ran {
+fn replay(log: &str, flags: &[&str]) -> Ran {
+    let world = World::empty();
     world.write("again.log", log);
-    world.nv(&["replay", "again.log"])
+    world.nv(&[&["replay", "again.log"], flags].concat())
 }
 
 #[test]
 fn a_run_is_decided_again_byte_for_byte() {
-    let (world, log) = recorded();
-    let ran = world.nv(&["replay", "logs/run.log", "--json"]).exits(0);
+    let ran = replay(&LOG, &["--json"]).exits(0);
     assert!(ran.stderr.is_empty(), "{}", ran.stderr);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((&report["schema"], &report["whole"]), (&json!("nv.replay/1"), &json!(true)));
@@ -43,16 +44,16 @@ fn a_run_is_decided_again_byte_for_byte() {
     assert!(of("batch", "decisions") >= 2 * frames, "{report}");
     // Every line but the first and the last is a core or a decision of one.
     let total = |what: &str| report["reproduced"][what].as_u64().unwrap();
-    assert_eq!(total("cores") + total("decisions"), log.lines().count() as u64 - 2);
+    assert_eq!(total("cores") + total("decisions"), LOG.lines().count() as u64 - 2);
 
-    let ran = world.nv(&["replay", "logs/run.log"]).exits(0);
+    let ran = replay(&LOG, &[]).exits(0);
     let first = format!("{} decisions of {} cores reproduced\n", total("decisions"), total("cores"));
     assert!(ran.stdout.starts_with(&first), "{}", ran.stdout);
 }
 
 #[test]
 fn a_changed_digit_is_found() {
-    let (world, log) = recorded();
+    let log = &*LOG;
     // The 20th frame of the live feed that was bound to a claim: let it have been another one.
     let is_bound = |line: &&str| line.contains(r#""core":"intake gate "#) && line.contains(r#""in":{"bind""#);
     let line = log.lines().filter(is_bound).nth(19).unwrap();
@@ -62,7 +63,7 @@ fn a_changed_digit_is_found() {
         .find(|(_, changed)| changed != line)
         .expect("a live feed of 24 frames loses few");
     let changed_log = log.replacen(line, &changed, 1);
-    let ran = replay(&world, &changed_log).exits(1);
+    let ran = replay(&changed_log, &[]).exits(1);
     assert!(ran.stdout.is_empty());
     let at = format!("again.log: line {number}: intake gate #");
     assert!(ran.stderr.contains(&at) && ran.stderr.contains("decides otherwise"), "{}", ran.stderr);
@@ -72,9 +73,9 @@ fn a_changed_digit_is_found() {
 
 #[test]
 fn a_log_that_was_cut_off_is_replayed_as_far_as_it_goes() {
-    let (world, log) = recorded();
-    let ran = replay(&world, &log[..log.len() / 2]).exits(0);
-    let line = log[..log.len() / 2].lines().count();
+    let half = &LOG[..LOG.len() / 2];
+    let ran = replay(half, &[]).exits(0);
+    let line = half.lines().count();
     assert!(
         ran.stderr.contains(&format!("nv: warning: again.log ends in the middle of line {line}:")),
         "{}",
@@ -87,10 +88,10 @@ fn a_log_that_was_cut_off_is_replayed_as_far_as_it_goes() {
 fn what_is_no_log_is_a_usage_error() {
     let world = World::new();
     world.nv(&["replay", "nope.log"]).exits(2).says(&["nope.log: ", "give a file that `nv run --record-decisions"]);
-    replay(&world, "").exits(2).says(&["again.log: not a log of decisions", "it is empty"]);
-    replay(&world, "{\"schema\":\"nv.output/1\"}\n").exits(2).says(&["it says that it is \"nv.output/1\""]);
+    replay("", &[]).exits(2).says(&["again.log: not a log of decisions", "it is empty"]);
+    replay("{\"schema\":\"nv.output/1\"}\n", &[]).exits(2).says(&["it says that it is \"nv.output/1\""]);
     let header = "{\"schema\":\"nv.decisions/1\",\"version\":\"0.1.0\"}\n";
-    replay(&world, &format!("{header}Dear log,\n")).exits(2).says(&["again.log: line 2: expected value"]);
+    replay(&format!("{header}Dear log,\n"), &[]).exits(2).says(&["again.log: line 2: expected value"]);
     world.nv(&["replay", "a.mp4"]).exits(2).says(&["a.mp4: not a log of decisions"]);
 }
 
@@ -113,7 +114,7 @@ fn a_log_that_breaks_off_fails_the_run_at_its_end() {
     let pipe = world.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let reader = std::thread::spawn(move || std::fs::File::open(pipe).unwrap().read_exact(&mut [0]).unwrap());
-    let source = "synthetic:?frames=900&width=64&height=64";
+    let source = "synthetic:?frames=900&width=96&height=96";
     let ran = world.nv(&["run", source, "--model", "m.onnx", "--record-decisions", "pipe"]);
     reader.join().unwrap();
     let ran = ran.exits(1).says(&["pipe: can't write decisions: ", "what was written before that can be replayed"]);

@@ -47,6 +47,7 @@ struct Down {
 
 /// What an event changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum BreakerChange {
     /// Nothing.
     None,

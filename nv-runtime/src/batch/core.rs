@@ -6,19 +6,26 @@ use std::time::Duration;
 use nv_core::MonoTime;
 use serde::{Deserialize, Serialize};
 
+mod record;
+
+use self::record::Input;
 use super::BatchConfig;
 use super::breaker::{Breaker, BreakerChange};
 use super::former::{BoundPart, Decision, Former, FormerConfig, LaneSpec, Taken};
 use super::standing::StandingChange;
 use super::{EntryKey, LaneKey, Refusal};
+use crate::decisions::{At, CoreLog, nanos};
 
 /// The part of a [`BatchConfig`] that decides.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct PointLimits {
     pub(crate) max_batch: usize,
     pub(crate) instances: usize,
+    #[serde(with = "nanos")]
     pub(crate) max_latency: Duration,
+    #[serde(with = "nanos")]
     pub(crate) response_timeout: Duration,
+    #[serde(with = "nanos")]
     pub(crate) max_age: Duration,
     pub(crate) live_slots: usize,
     pub(crate) max_pending: usize,
@@ -40,6 +47,7 @@ impl From<&BatchConfig> for PointLimits {
 
 /// What kind of lane it is: that decides how many slots it has, and whether its entries grow too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum LaneRole {
     /// A live feed's: `max_in_flight_per_feed` slots.
     Live,
@@ -61,17 +69,19 @@ pub(crate) enum PointPhase {
 }
 
 /// What an instance that has nothing to do should do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum InstanceStep {
     /// Compute the batch that it was given.
     Compute {
         /// How long the batch was in the making: since both the instance was free and the first of its parts waited.
+        #[serde(with = "nanos")]
         formation: Duration,
     },
     /// Ask again: something ended, without being computed.
     Again,
     /// Ask again at this time, or when something was submitted.
-    WaitUntil(MonoTime),
+    WaitUntil(#[serde(with = "nanos")] MonoTime),
     /// Ask again when something was submitted.
     Wait,
     /// The point is done.
@@ -80,6 +90,7 @@ pub(crate) enum InstanceStep {
 
 /// What is known of a part when its batch is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
     /// It was computed.
     Computed,
@@ -90,15 +101,18 @@ pub(crate) enum Verdict {
 }
 
 /// A part, and its payload.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(bound = "")]
 pub(crate) struct Part<T> {
     pub(crate) key: EntryKey,
     pub(crate) part: u32,
+    #[serde(skip)]
     pub(crate) payload: T,
 }
 
 /// What waited at a point when it had to be given up, for the caller to fail.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(bound = "")]
 pub(crate) struct GivenUp<T> {
     pub(crate) parts: Vec<Part<T>>,
     /// Lanes that lost claims, and how many.
@@ -106,7 +120,8 @@ pub(crate) struct GivenUp<T> {
 }
 
 /// What a change of the breaker has led to.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(bound = "")]
 pub(crate) struct BreakerEvent<T> {
     /// What is to be told.
     pub(crate) change: BreakerChange,
@@ -124,7 +139,8 @@ pub(crate) struct Abandoned<T> {
 }
 
 /// What came of a batch that was computed.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(bound = "")]
 pub(crate) struct Closed<T> {
     /// Lanes that were quarantined or released by it.
     pub(crate) standings: Vec<(LaneKey, StandingChange)>,
@@ -149,6 +165,7 @@ pub(crate) struct PointCore<T> {
     able: usize,
     /// By instance.
     calls: Vec<Call>,
+    log: CoreLog,
 }
 
 /// What an instance is at.
@@ -178,7 +195,13 @@ impl<T> PointCore<T> {
             breaker: Breaker::default(),
             able: 0,
             calls: vec![Call::default(); limits.instances],
+            log: CoreLog::default(),
         }
+    }
+
+    /// Notes what it is told and what it decides in `log`.
+    pub(crate) fn set_log(&mut self, log: CoreLog) {
+        self.log = log;
     }
 
     // --- The feeds' side.
@@ -196,17 +219,23 @@ impl<T> PointCore<T> {
         }
         self.lanes[index] = Some((key, role));
         self.share_file_slots();
+        self.log.note(|| (Input::Attach { role, weight }, key));
         key
     }
 
     /// Takes a lane away: what waits in it goes to `dropped`, what is being computed will be discarded. This changes how many
     /// [`slots`](Self::slots) file feeds' lanes have.
-    pub(crate) fn detach(&mut self, key: LaneKey, dropped: impl FnMut(T)) {
-        self.former.detach(key, dropped);
+    pub(crate) fn detach(&mut self, key: LaneKey, mut dropped: impl FnMut(T)) {
+        let mut count = 0;
+        self.former.detach(key, |payload| {
+            count += 1;
+            dropped(payload);
+        });
         if let Some(lane) = self.lanes.get_mut(key.index()) {
             lane.take_if(|(k, _)| *k == key);
         }
         self.share_file_slots();
+        self.log.note(|| (Input::Detach { lane: key }, count));
     }
 
     /// How many slots a lane has.
@@ -234,6 +263,23 @@ impl<T> PointCore<T> {
         next_due: Option<MonoTime>,
         parts: &mut impl ExactSizeIterator<Item = T>,
     ) -> Result<EntryKey, Refusal> {
+        let count = parts.len();
+        let submitted = self.try_submit(now, lane, (received, batch_key), next_due, parts);
+        self.log.note(|| {
+            let (now, received, next_due) = (At(now), At(received), next_due.map(At));
+            (Input::Submit { now, lane, received, batch_key, next_due, parts: count }, submitted)
+        });
+        submitted
+    }
+
+    fn try_submit(
+        &mut self,
+        now: MonoTime,
+        lane: LaneKey,
+        frame: (MonoTime, u64),
+        next_due: Option<MonoTime>,
+        parts: &mut impl ExactSizeIterator<Item = T>,
+    ) -> Result<EntryKey, Refusal> {
         if self.phase != PointPhase::Running {
             return Err(Refusal::NoLane);
         }
@@ -241,11 +287,23 @@ impl<T> PointCore<T> {
             return Err(Refusal::Down);
         }
         self.former.set_cadence(lane, true, next_due);
-        self.former.submit(now, lane, (received, batch_key), parts)
+        self.former.submit(now, lane, frame, parts)
     }
 
     /// Submits up to `count` claims; returns how many were taken, and why the next one was not.
     pub(crate) fn claim(
+        &mut self,
+        now: MonoTime,
+        lane: LaneKey,
+        count: usize,
+        next_due: Option<MonoTime>,
+    ) -> (usize, Option<Refusal>) {
+        let claimed = self.try_claim(now, lane, count, next_due);
+        self.log.note(|| (Input::Claim { now: At(now), lane, count, next_due: next_due.map(At) }, claimed));
+        claimed
+    }
+
+    fn try_claim(
         &mut self,
         now: MonoTime,
         lane: LaneKey,
@@ -268,6 +326,7 @@ impl<T> PointCore<T> {
     /// Notes that no more frames come from a lane's feed, so that nobody waits for them.
     pub(crate) fn source_ended(&mut self, lane: LaneKey) {
         self.former.set_cadence(lane, false, None);
+        self.log.note(|| (Input::SourceEnded { lane }, ()));
     }
 
     /// Gives an entry up. It is not computed, or its results are discarded. If it got no answer in time, an instance whose
@@ -281,6 +340,8 @@ impl<T> PointCore<T> {
                 abandoned.wedged.push(instance);
             }
         }
+        self.log
+            .note(|| (Input::Abandon { now: At(now), key, timed_out }, (abandoned.payloads.len(), &abandoned.wedged)));
         abandoned
     }
 
@@ -297,6 +358,7 @@ impl<T> PointCore<T> {
             self.former.limit_batch(most);
         }
         self.share_file_slots();
+        self.log.note(|| (Input::LimitBatch { max_batch, preferred_batch }, self.former.max_batch()));
     }
 
     /// Takes no more entries; what waits is still computed.
@@ -304,12 +366,15 @@ impl<T> PointCore<T> {
         if self.phase == PointPhase::Running {
             self.phase = PointPhase::Draining;
         }
+        self.log.note(|| (Input::Drain, ()));
     }
 
     /// Nothing more is computed. Returns what waited.
     pub(crate) fn stop(&mut self) -> GivenUp<T> {
         self.phase = PointPhase::Stopped;
-        self.give_up()
+        let given_up = self.give_up();
+        self.log.note(|| (Input::Stop, &given_up));
+        given_up
     }
 
     // --- The instances' side.
@@ -317,17 +382,20 @@ impl<T> PointCore<T> {
     /// An instance has a processor, its first.
     pub(crate) fn instance_started(&mut self) {
         self.able += 1;
+        self.log.note(|| (Input::InstanceStarted, ()));
     }
 
     /// An instance has lost its processor.
     pub(crate) fn instance_lost(&mut self) {
         self.able -= 1;
+        self.log.note(|| (Input::InstanceLost, ()));
     }
 
     /// An instance has a processor again.
     pub(crate) fn instance_rebuilt(&mut self) {
         self.able += 1;
         self.breaker.rebuilt();
+        self.log.note(|| (Input::InstanceRebuilt, ()));
     }
 
     /// Takes in a rebuild that failed. While the point is down, what waits is given up with it: a probe, which nobody can
@@ -336,12 +404,34 @@ impl<T> PointCore<T> {
         // While another instance works, the point does.
         let change = if self.able == 0 { self.breaker.rebuild_failed(now) } else { BreakerChange::None };
         let nobody = self.able == 0 && self.breaker.is_down();
-        BreakerEvent { change, given_up: nobody.then(|| self.give_up()) }
+        let event = BreakerEvent { change, given_up: nobody.then(|| self.give_up()) };
+        self.log.note(|| (Input::RebuildFailed { now: At(now) }, &event));
+        event
     }
 
     /// Gives an instance its next batch, if it is time for one. `bind` finds the frame for a claim, or nothing. What is too
     /// old goes to `expired`, whatever is returned.
     pub(crate) fn next_batch(
+        &mut self,
+        now: MonoTime,
+        instance: usize,
+        batch: &mut Vec<Taken<T>>,
+        expired: &mut Vec<Part<T>>,
+        mut bind: impl FnMut(LaneKey, EntryKey) -> Option<BoundPart<T>>,
+    ) -> InstanceStep {
+        let mut bound = self.log.list();
+        let bind = |lane, key| {
+            let part = bind(lane, key);
+            bound.push(|| part.as_ref().map(|part| (At(part.received), part.batch_key)));
+            part
+        };
+        let step = self.try_next(now, instance, batch, expired, bind);
+        self.log
+            .note(|| (Input::NextBatch { now: At(now), instance, bound: bound.take() }, (step, &*batch, &*expired)));
+        step
+    }
+
+    fn try_next(
         &mut self,
         now: MonoTime,
         instance: usize,
@@ -373,7 +463,9 @@ impl<T> PointCore<T> {
 
     /// What an instance that is idle at `now` should do, without doing it: whether to wake one.
     pub(crate) fn decide(&self, now: MonoTime) -> Decision {
-        self.former.decide(now)
+        let decision = self.former.decide(now);
+        self.log.note(|| (Input::Decide { now: At(now) }, decision));
+        decision
     }
 
     /// Ends the parts of a batch, and frees the slots of entries that are done by it, before any of its results can be seen.
@@ -388,17 +480,26 @@ impl<T> PointCore<T> {
         mut wanted: impl FnMut(bool),
     ) -> Closed<T> {
         let mut standings = Vec::new();
+        let (mut ended, mut results) = (self.log.list(), self.log.list());
         for (key, verdict) in parts {
             if verdict != Verdict::Unlucky {
                 let judged = self.former.judge(key, verdict == Verdict::Guilty);
                 standings.extend(judged.filter(|(_, change)| *change != StandingChange::None));
             }
-            wanted(self.former.release(key, verdict == Verdict::Computed));
+            let is_wanted = self.former.release(key, verdict == Verdict::Computed);
+            ended.push(|| (key, verdict));
+            results.push(|| is_wanted);
+            wanted(is_wanted);
         }
         let call = std::mem::take(&mut self.calls[instance]);
         let change = self.breaker.batch_done(now, at_fault);
         let given_up = (change == BreakerChange::Down).then(|| self.give_up());
-        Closed { standings, was_wedged: call.wedged, breaker: BreakerEvent { change, given_up } }
+        let closed = Closed { standings, was_wedged: call.wedged, breaker: BreakerEvent { change, given_up } };
+        self.log.note(|| {
+            let input = Input::CloseBatch { now: At(now), instance, at_fault, parts: ended.take() };
+            (input, (results.take(), &closed))
+        });
+        closed
     }
 
     // --- What it looks like.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use self::entries::EntryTable;
 use self::lane::{Lane, Waiting};
 use super::standing::StandingChange;
+use crate::decisions::nanos;
 
 /// Names a lane. A lane that was detached leaves a key that fits no other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +66,7 @@ pub(crate) struct LaneSpec {
 
 /// Why a submission was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Refusal {
     /// The lane has no free slot.
     NoSlot,
@@ -77,12 +79,13 @@ pub(crate) enum Refusal {
 }
 
 /// What an idle instance should do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Decision {
     /// Take a batch now.
     Dispatch,
     /// Look again at this time, or when something was submitted.
-    WaitUntil(MonoTime),
+    WaitUntil(#[serde(with = "nanos")] MonoTime),
     /// Nothing waits. Look again when something was submitted.
     Idle,
 }
@@ -98,13 +101,16 @@ pub(crate) struct BoundPart<T> {
 }
 
 /// A part that leaves the former, to be computed.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(bound = "")]
 pub(crate) struct Taken<T> {
     pub(crate) key: EntryKey,
     /// Which part of the entry it is.
     pub(crate) part: u32,
+    #[serde(skip)]
     pub(crate) payload: T,
     /// From submission to now.
+    #[serde(with = "nanos")]
     pub(crate) wait: Duration,
 }
 

@@ -15,6 +15,7 @@ mod point;
 mod route;
 mod standing;
 
+pub(crate) use self::core::PointCore;
 pub use config::{BatchConfig, BatchConfigError};
 pub(crate) use former::EntryKey;
 pub(crate) use former::{LaneKey, Refusal};

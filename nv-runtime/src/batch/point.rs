@@ -11,6 +11,7 @@ use super::metrics::BatchMetrics;
 use super::route::{BatchReport, Job, LaneKind, Reply, Waiting, empty_perception};
 use super::standing::StandingChange;
 use super::{BatchConfig, BatchError, EntryKey, LaneKey, Refusal};
+use crate::decisions::{DecisionLog, Recorded as _};
 use crate::health::HealthHub;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -65,9 +66,18 @@ pub(super) struct Batch {
 }
 
 impl Point {
-    pub(crate) fn new(name: Name, config: BatchConfig, clock: Arc<SystemClock>, health: HealthHub) -> Self {
+    pub(crate) fn new(
+        name: Name,
+        config: BatchConfig,
+        clock: Arc<SystemClock>,
+        health: HealthHub,
+        decisions: Option<&DecisionLog>,
+    ) -> Self {
+        let limits = PointLimits::from(&config);
+        let mut core = PointCore::new(limits);
+        core.set_log(PointCore::<()>::begin(&limits, decisions, &name));
         let state = State {
-            core: PointCore::new(PointLimits::from(&config)),
+            core,
             lanes: Vec::new(),
             idle: 0,
             armed: None,
@@ -519,7 +529,7 @@ mod tests {
     fn nothing_waits_for_a_processor_that_can_not_be_built_anew() {
         let clock = Arc::new(SystemClock::new());
         let health = HealthHub::new(clock.clone(), 8);
-        let point = Point::new("detector".into(), BatchConfig::default(), clock, health);
+        let point = Point::new("detector".into(), BatchConfig::default(), clock, health, None);
         let lane = point.attach(None, LaneKind::Direct, 1, Arc::default());
         let inbox = Arc::new(Inbox::new());
         let picture = || {

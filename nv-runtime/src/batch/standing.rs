@@ -34,6 +34,7 @@ struct Quarantine {
 
 /// What an outcome changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum StandingChange {
     /// Nothing.
     None,

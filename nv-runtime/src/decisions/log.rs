@@ -199,6 +199,29 @@ impl CoreLog {
     }
 }
 
+/// Things that a call is noted with, collected while it goes on: none unless it is recorded.
+pub(crate) struct NoteList<T>(Option<Vec<T>>);
+
+impl CoreLog {
+    /// A list to collect things in that the call is to be noted with.
+    pub(crate) fn list<T>(&self) -> NoteList<T> {
+        NoteList(self.0.is_some().then(Vec::new))
+    }
+}
+
+impl<T> NoteList<T> {
+    #[inline]
+    pub(crate) fn push(&mut self, item: impl FnOnce() -> T) {
+        if let Some(list) = &mut self.0 {
+            list.push(item());
+        }
+    }
+
+    pub(crate) fn take(self) -> Vec<T> {
+        self.0.unwrap_or_default()
+    }
+}
+
 impl Recorder {
     #[cold]
     fn write(&self, input: &impl Serialize, out: &impl Serialize) {

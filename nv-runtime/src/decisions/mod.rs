@@ -44,6 +44,22 @@ pub(crate) trait Recorded: Sized {
     /// Makes it, to note its calls in `log`.
     fn with_log(config: Self::Config, log: CoreLog) -> Self;
 
+    /// Refuses a config from a log that no core was ever made with.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check(_config: &Self::Config) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Refuses a call from a log that nobody ever made as things are.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn fits(&self, _input: &Self::Input) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Makes a call again. What it decides goes to its log.
     fn call(&mut self, input: Self::Input);
 
@@ -57,6 +73,15 @@ pub(crate) trait Recorded: Sized {
     fn begin(config: &Self::Config, log: Option<&DecisionLog>, name: &str) -> CoreLog {
         log.map_or_else(CoreLog::default, |log| log.core(Self::KIND, name, config))
     }
+}
+
+/// Refuses a number from a log that is beyond any that is ever in one, and would take up memory.
+///
+/// # Errors
+/// It is.
+pub(crate) fn within(field: &str, value: usize) -> Result<(), String> {
+    const MOST: usize = 1 << 20;
+    if value <= MOST { Ok(()) } else { Err(format!("{field} is {value}, which is beyond any use")) }
 }
 
 /// A moment as it is in a log.

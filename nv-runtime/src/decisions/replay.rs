@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, BufReader, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -7,6 +8,7 @@ use thiserror::Error;
 
 use super::log::{Buffer, DecisionLog};
 use super::{Recorded, SCHEMA};
+use crate::batch::PointCore;
 use crate::feed::cores::{IntakeCore, Reconnect, RestartBudget};
 
 /// Plays a [`DecisionLog`](crate::DecisionLog) back: makes each core as it was made, tells it what it was told, and compares
@@ -264,13 +266,15 @@ impl Player {
 /// A core of any kind.
 trait Core {
     /// Tells it an input.
-    fn call(&mut self, input: Value) -> Result<(), serde_json::Error>;
+    fn call(&mut self, input: Value) -> Result<(), String>;
 }
 
 impl<C: Recorded> Core for C {
-    fn call(&mut self, input: Value) -> Result<(), serde_json::Error> {
-        Recorded::call(self, serde_json::from_value(input)?);
-        Ok(())
+    fn call(&mut self, input: Value) -> Result<(), String> {
+        let input = serde_json::from_value(input).map_err(|error| error.to_string())?;
+        self.fits(&input)?;
+        // A log that was tampered with may still lead a core where nothing leads it else.
+        catch_unwind(AssertUnwindSafe(|| Recorded::call(self, input))).map_err(|_| "it broke the core".to_owned())
     }
 }
 
@@ -283,10 +287,12 @@ fn make(name: &str, config: Value, log: &DecisionLog) -> Result<(&'static str, B
     ) -> Result<(&'static str, Box<dyn Core>), String> {
         let config: C::Config =
             serde_json::from_value(config).map_err(|error| format!("a config that {name} does not have: {error}"))?;
+        C::check(&config).map_err(|error| format!("a config that {name} does not have: {error}"))?;
         let log = log.core_called(name.to_owned(), &config);
         Ok((C::KIND, Box::new(C::with_log(config, log))))
     }
     match name.split_once(' ').map_or(name, |(kind, _)| kind) {
+        PointCore::<()>::KIND => one::<PointCore<()>>(name, config, log),
         IntakeCore::<()>::KIND => one::<IntakeCore<()>>(name, config, log),
         Reconnect::KIND => one::<Reconnect>(name, config, log),
         RestartBudget::KIND => one::<RestartBudget>(name, config, log),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::super::queue::Queued;
 use super::core::{Glance, IntakeConfig, IntakeCore};
 use crate::batch::EntryKey;
-use crate::decisions::{At, CoreLog, Recorded};
+use crate::decisions::{At, CoreLog, Recorded, within};
 
 /// A call of an [`IntakeCore`].
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +38,17 @@ impl Recorded for IntakeCore<()> {
         let mut core = Self::new(config);
         core.set_log(log);
         core
+    }
+
+    fn check(config: &IntakeConfig) -> Result<(), String> {
+        within("capacity", config.capacity)
+    }
+
+    fn fits(&self, input: &Input) -> Result<(), String> {
+        match input {
+            Input::AddClaims { count } | Input::VoidClaims { count, .. } => within("count", *count),
+            _ => Ok(()),
+        }
     }
 
     fn call(&mut self, input: Input) {
