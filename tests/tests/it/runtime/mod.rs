@@ -2,6 +2,7 @@
 
 mod accounting;
 mod batch;
+mod cascade;
 mod conduct;
 mod hang;
 mod lifecycle;
