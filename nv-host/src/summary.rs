@@ -122,31 +122,19 @@ mod tests {
     use std::sync::Arc;
 
     use expect_test::expect;
-    use nv_runtime::{FeedEnd, FrameCounts};
+    use nv_runtime::FeedEnd;
 
     use super::*;
 
     #[test]
     fn it_has_the_keys_of_its_schema() {
-        let frames = FrameCounts {
-            received: 795,
-            emitted: 793,
-            inside: 0,
-            dropped: BTreeMap::from([(DropReason::QueueFull, 2)]),
-            lost_upstream: 1,
-        };
-        let stats = FeedStats {
-            feed: "gate".into(),
-            frames,
-            fps: 64.600_04,
-            latency: Quantiles { p50: 18.0, p95: 25.1, p99: 31.0 },
-            sessions: 1,
-            source: None,
-            steps: vec![],
-            sinks: vec![],
-            last_drops: vec![],
-            end: Some(Arc::new(FeedEnd::EndOfStream)),
-        };
+        let mut stats = FeedStats::new("gate");
+        (stats.frames.received, stats.frames.emitted, stats.frames.lost_upstream) = (795, 793, 1);
+        stats.frames.dropped = BTreeMap::from([(DropReason::QueueFull, 2)]);
+        stats.fps = 64.600_04;
+        stats.latency = Quantiles { p50: 18.0, p95: 25.1, p99: 31.0 };
+        stats.sessions = 1;
+        stats.end = Some(Arc::new(FeedEnd::EndOfStream));
         let mut metrics = BatchMetrics::default();
         (metrics.submitted, metrics.processed, metrics.batches) = (795, 795, 102);
         metrics.sizes = vec![0, 0, 0, 0, 0, 0, 21, 81];

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nv_core::{CancelToken, Frame, Size};
+use serde::{Serialize, Serializer};
 
 /// One session with one camera or file: gives frames until it ends or breaks. It never reconnects; whoever opened it may
 /// open another.
@@ -123,11 +124,12 @@ fn redact_parameters(text: &str, delimiters: &[char]) -> String {
 }
 
 /// What is known of a stream.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamInfo {
     /// Size of the pictures, after cropping.
     pub size: Size,
     /// Time from one frame to the next, where the stream names it or it is constant.
+    #[serde(rename = "frame_interval_ms", serialize_with = "interval_ms")]
     pub frame_interval: Option<Duration>,
     /// How many frames the stream has, where that is known.
     pub frame_count: Option<u64>,
@@ -139,6 +141,10 @@ pub struct StreamInfo {
     pub decoder: String,
     /// How many frames may be held at a time before the source runs out of buffers; `None`: any number.
     pub max_outstanding: Option<usize>,
+}
+
+fn interval_ms<S: Serializer>(interval: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    interval.map(|d| d.as_secs_f64() * 1e3).serialize(serializer)
 }
 
 /// What a source gives.

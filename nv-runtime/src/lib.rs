@@ -104,8 +104,8 @@ pub use decisions::{
     DecisionLog, DecisionLogError, Difference, LogEnd, ReplayError, ReplayReport, ReplayedCores, replay,
 };
 pub use feed::{
-    DropRecord, FeedConfig, FeedConfigError, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedStats,
-    FrameCounts, PipelineError, QueuePolicy, RegionOptions, RestartConfig, RestartTrigger, SinkConfig, SinkStats,
-    SkipCondition, StageFactory, StepErrorPolicy, StepOptions, StepOptionsError, StepStats,
+    DropRecord, FeedConfig, FeedConfigError, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedState,
+    FeedStats, FrameCounts, PipelineError, QueuePolicy, RegionOptions, RestartConfig, RestartTrigger, SinkConfig,
+    SinkStats, SkipCondition, StageFactory, StepErrorPolicy, StepOptions, StepOptionsError, StepStats,
 };
 pub use runtime::{AddFeedError, RemoveBatchError, Runtime, RuntimeConfig, ShutdownReport};

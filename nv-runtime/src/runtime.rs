@@ -317,6 +317,7 @@ impl Runtime {
             steps,
             &config.restart,
             self.config.decisions.clone(),
+            self.health.clone(),
         ));
         let body = FeedThread {
             config,

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nv_core::{CancelToken, Clock as _, DropReason, HealthKind, MonoTime, Name, SystemClock};
-use nv_perception::{SourceError, StageError, StreamInfo};
-use serde::Serialize;
+use nv_perception::{SourceError, StageError};
+use serde::{Serialize, Serializer};
 
-use super::ledger::{DropRecord, FrameCounts};
-use super::sink::SinkCounts;
+use super::stats::{FeedStats, Progress, Restarts};
 use super::stop::StopSignal;
 use super::supervisor::{BudgetConfig, RestartBudget};
 use super::{Inbox, Intake, RestartConfig};
-use crate::batch::{Completion, Quantiles, metrics::Times};
+use crate::batch::Completion;
 use crate::decisions::{DecisionLog, Recorded as _};
 use crate::guard::guard;
 use crate::health::HealthHub;
@@ -107,55 +106,18 @@ impl fmt::Display for FeedEnd {
     }
 }
 
-/// What a feed has done so far.
-#[derive(Clone, Debug)]
-pub struct FeedStats {
-    /// The feed.
-    pub feed: Name,
-    /// Its frames, accounted for.
-    pub frames: FrameCounts,
-    /// Outputs per second, from the first frame received to the last output.
-    pub fps: f64,
-    /// From a frame's reception to the hand-over of its output, over all outputs.
-    pub latency: Quantiles,
-    /// Sessions with the source so far.
-    pub sessions: u32,
-    /// What is known of the stream; `None` until the source is open.
-    pub source: Option<StreamInfo>,
-    /// The steps, in order.
-    pub steps: Vec<StepStats>,
-    /// The sinks.
-    pub sinks: Vec<SinkStats>,
-    /// The latest drops.
-    pub last_drops: Vec<DropRecord>,
-    /// How it ended; `None` while it runs.
-    pub end: Option<Arc<FeedEnd>>,
-}
+impl Serialize for FeedEnd {
+    /// As `reason`, `ok` and `message`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shape<'a> {
+            reason: &'a str,
+            ok: bool,
+            message: String,
+        }
 
-/// What a step of a feed has done so far.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StepStats {
-    /// The step.
-    pub step: Name,
-    /// Frames that it gave a result for.
-    pub processed: u64,
-    /// Frames that it failed for.
-    pub failed: u64,
-    /// Time in all that its `process` took; for a batch point that of the batches that the frames were in.
-    pub busy: Duration,
-}
-
-/// What a sink of a feed has taken so far.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SinkStats {
-    /// The sink.
-    pub sink: Name,
-    /// Outputs that it took.
-    pub taken: u64,
-    /// Outputs that it failed to take.
-    pub failed: u64,
-    /// Outputs that passed it by because its queue was full.
-    pub passed_by: u64,
+        Shape { reason: self.as_str(), ok: self.is_ok(), message: self.to_string() }.serialize(serializer)
+    }
 }
 
 /// What a feed's threads and its handles share.
@@ -174,21 +136,10 @@ pub(crate) struct FeedShared {
     pub(crate) intake: OnceLock<Arc<Intake>>,
     /// Whether the feed is paused. Its lock orders what is told to the intake.
     paused: Mutex<bool>,
-    pub(crate) restarts: Mutex<RestartBudget>,
+    pub(crate) restarts: Mutex<Restarts>,
     /// Where its cores note what they decide.
     pub(crate) decisions: Option<DecisionLog>,
     pub(crate) progress: Mutex<Progress>,
-}
-
-/// The part that changes with every output.
-pub(crate) struct Progress {
-    pub(crate) source: Option<StreamInfo>,
-    pub(crate) sessions: u32,
-    pub(crate) steps: Vec<StepStats>,
-    pub(crate) sinks: Vec<Arc<SinkCounts>>,
-    first_received: Option<MonoTime>,
-    last_emitted: MonoTime,
-    latency: Times,
 }
 
 impl FeedShared {
@@ -198,23 +149,15 @@ impl FeedShared {
         steps: impl Iterator<Item = Name>,
         restart: &RestartConfig,
         decisions: Option<DecisionLog>,
+        health: HealthHub,
     ) -> Self {
         let cancel = CancelToken::new();
         let (token, cancelled) = bounded(0);
         cancel.on_cancel(move || drop::<Sender<Infallible>>(token));
-        let steps = steps.map(|step| StepStats { step, processed: 0, failed: 0, busy: Duration::ZERO }).collect();
-        let progress = Progress {
-            source: None,
-            sessions: 0,
-            steps,
-            sinks: Vec::new(),
-            first_received: None,
-            last_emitted: clock.now(),
-            latency: Times::new(),
-        };
+        let progress = Progress::new(name.clone(), steps, health);
         let restarts = RestartBudget::recorded(BudgetConfig::new(restart, seed_of(&name)), decisions.as_ref(), &name);
         Self {
-            restarts: Mutex::new(restarts),
+            restarts: Mutex::new(Restarts::new(restarts)),
             decisions,
             name,
             clock,
@@ -293,6 +236,10 @@ impl FeedShared {
         intake
     }
 
+    pub(crate) fn is_paused(&self) -> bool {
+        *self.paused.lock()
+    }
+
     /// Pauses or resumes the feed. One that was told to stop is not paused any more.
     fn set_paused(&self, paused: bool) {
         let mut state = self.paused.lock();
@@ -309,21 +256,6 @@ fn seed_of(name: &Name) -> u64 {
     hasher.finish()
 }
 
-impl Progress {
-    /// A call of a step's stage hung.
-    pub(crate) fn stage_hung(&mut self, step: usize) {
-        if let Some(stats) = self.steps.get_mut(step) {
-            stats.failed += 1;
-        }
-    }
-
-    pub(crate) fn emitted(&mut self, received: MonoTime, emitted: MonoTime) {
-        self.first_received.get_or_insert(received);
-        self.last_emitted = emitted;
-        self.latency.record(emitted.since(received));
-    }
-}
-
 impl FeedHandle {
     /// The feed's name.
     pub fn name(&self) -> &Name {
@@ -332,26 +264,7 @@ impl FeedHandle {
 
     /// What it has done so far.
     pub fn stats(&self) -> FeedStats {
-        let shared = &self.shared;
-        // The end first: with it set, what follows is final.
-        let end = shared.end.get().cloned();
-        let intake = shared.intake.get();
-        let frames = intake.map(|i| i.counts()).unwrap_or_default();
-        let last_drops = intake.map(|i| i.last_drops()).unwrap_or_default();
-        let progress = shared.progress.lock();
-        let seconds = progress.first_received.map_or(0.0, |first| progress.last_emitted.since(first).as_secs_f64());
-        FeedStats {
-            feed: shared.name.clone(),
-            fps: if seconds > 0.0 { frames.emitted as f64 / seconds } else { 0.0 },
-            frames,
-            latency: progress.latency.quantiles(),
-            sessions: progress.sessions,
-            source: progress.source.clone(),
-            steps: progress.steps.clone(),
-            sinks: progress.sinks.iter().map(|s| s.snapshot()).collect(),
-            last_drops,
-            end,
-        }
+        self.shared.stats()
     }
 
     /// Pauses the feed: no frame comes in until it is [resumed](Self::resume); those that are inside go on. May be called
@@ -371,7 +284,7 @@ impl FeedHandle {
 
     /// Whether the feed is paused.
     pub fn is_paused(&self) -> bool {
-        *self.shared.paused.lock()
+        self.shared.is_paused()
     }
 
     /// Asks the feed to stop: its source is closed at once, frames that are inside have up to `drain` to leave as usual.

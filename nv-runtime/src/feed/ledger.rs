@@ -22,7 +22,8 @@ pub(crate) struct Ledger {
 }
 
 /// One dropped frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DropRecord {
     /// The frame.
     pub seq: u64,
@@ -31,11 +32,13 @@ pub struct DropRecord {
     /// The step it was at; `None`: before the first.
     pub step: Option<Name>,
     /// When.
+    #[serde(rename = "at_ms")]
     pub at: MonoTime,
 }
 
 /// A feed's frames, counted. `received` is always the sum of the others but `lost_upstream`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct FrameCounts {
     /// Frames that came in.
     pub received: u64,

@@ -61,7 +61,12 @@ impl Outlet {
         let Some(Pending { output, sink }) = self.pending.take() else { return };
         for (i, worker) in self.sinks.iter_mut().enumerate().skip(sink) {
             match worker.offer(Arc::clone(&output)) {
-                Ok(()) => worker.passed_by = false,
+                Ok(()) => {
+                    if std::mem::take(&mut worker.passed_by) {
+                        let sink = worker.counts().snapshot().sink;
+                        self.health.report(Some(&self.feed), HealthKind::SinkCaughtUp { sink });
+                    }
+                }
                 Err(output) if self.patient => {
                     self.pending = Some(Pending { output, sink: i });
                     return;

@@ -111,14 +111,9 @@ impl Connector {
         // A file that plays as if it were a camera, and a stream that knows its length, are over when they end.
         self.camera.get_or_insert(info.live && !self.spec.live && info.frame_count.is_none());
         self.reconnect.opened(self.shared.clock.now());
-        let session = self.sessions;
         self.sessions += 1;
+        let session = self.shared.progress.lock().opened(info.clone());
         let description = format!("{} {}×{}, {}", info.codec, info.size.width, info.size.height, info.decoder);
-        {
-            let mut progress = self.shared.progress.lock();
-            progress.sessions = self.sessions;
-            progress.source = Some(info.clone());
-        }
         self.health.report(Some(&self.shared.name), HealthKind::SourceOpened { session, description });
     }
 
@@ -164,6 +159,7 @@ impl Connector {
                 delay
             }
         };
+        shared.progress.lock().lost(now + delay);
         match shared.cancelled.recv_deadline(shared.clock.instant(now + delay)) {
             Err(RecvTimeoutError::Timeout) => Ok(()),
             _ => Err(SourceEnd::Cancelled),
@@ -266,7 +262,7 @@ impl SourceThread {
             }
             SourceEvent::FormatChanged => {
                 self.cuts += 1;
-                self.shared.progress.lock().source = Some(source.info().clone());
+                self.shared.progress.lock().changed(source.info().clone());
             }
             SourceEvent::Discontinuity => self.cuts += 1,
             // A suspect frame says so itself.

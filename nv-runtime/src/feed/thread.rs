@@ -150,7 +150,8 @@ impl Live<'_> {
         let (name, clock) = (self.shared.name.clone(), self.shared.clock.clone());
         let config = IntakeConfig { capacity, policy, freshness };
         let decisions = self.shared.decisions.as_ref();
-        let intake = Arc::new(Intake::new(name, clock, config, self.shared.inbox.clone(), decisions));
+        let (inbox, health) = (self.shared.inbox.clone(), self.health.clone());
+        let intake = Arc::new(Intake::new(name, clock, config, inbox, decisions, health));
         self.shared.begin(intake)
     }
 

@@ -404,6 +404,10 @@ impl<T> IntakeCore<T> {
 
     // --- Everybody's.
 
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.restarting
+    }
+
     pub(crate) fn counts(&self) -> FrameCounts {
         self.ledger.counts()
     }

@@ -1,7 +1,7 @@
 mod core;
 mod record;
 
-use nv_core::{Clock, DropReason, Frame, MonoTime, Name};
+use nv_core::{Clock, DropReason, Frame, HealthKind, MonoTime, Name};
 
 pub(crate) use self::core::{Arrival, Bound, Glance, IntakeConfig, IntakeCore};
 use super::Inbox;
@@ -10,6 +10,7 @@ use super::queue::Queued;
 use super::source::SourceEnd;
 use crate::batch::{Completion, EntryKey};
 use crate::decisions::{DecisionLog, Recorded as _};
+use crate::health::HealthHub;
 use crate::sync::{Arc, Condvar, Mutex};
 
 /// Where a feed's frames come in: an [`IntakeCore`], shared by the feed's source thread, its executor and the batch point that
@@ -17,6 +18,7 @@ use crate::sync::{Arc, Condvar, Mutex};
 pub(crate) struct Intake {
     feed: Name,
     clock: Arc<dyn Clock>,
+    health: HealthHub,
     state: Mutex<State>,
     /// Signalled when the queue has room or the intake is closed.
     room: Condvar,
@@ -47,11 +49,12 @@ impl Intake {
         config: IntakeConfig,
         inbox: Arc<Inbox<Completion>>,
         decisions: Option<&DecisionLog>,
+        health: HealthHub,
     ) -> Self {
         let mut core = IntakeCore::new(config);
         core.set_log(IntakeCore::<()>::begin(&config, decisions, &feed));
         let state = State { core, source_end: None };
-        Self { feed, clock, state: Mutex::new(state), room: Condvar::new(), inbox }
+        Self { feed, clock, health, state: Mutex::new(state), room: Condvar::new(), inbox }
     }
 
     pub(crate) fn feed(&self) -> &Name {
@@ -79,6 +82,7 @@ impl Intake {
                 self.notify();
                 if let Some(dropped) = dropped {
                     self.log_drop(dropped.seq, DropReason::QueueFull);
+                    self.tell_of_drops(DropReason::QueueFull, 1);
                 }
                 Intaken::Taken
             }
@@ -121,6 +125,9 @@ impl Intake {
     /// again.
     pub(crate) fn glance(&self, glance: &mut Glance) {
         self.state.lock().core.glance(glance);
+        if !glance.superseded.is_empty() {
+            self.tell_of_drops(DropReason::Superseded, glance.superseded.len());
+        }
     }
 
     /// Takes the oldest frame out of the queue.
@@ -156,6 +163,9 @@ impl Intake {
         if dropped {
             let step = step.map_or("", Name::as_str);
             tracing::debug!(feed = %self.feed, seq, %reason, step, "frame dropped");
+            if reason == DropReason::Expired {
+                self.tell_of_drops(reason, 1);
+            }
         }
         dropped
     }
@@ -231,6 +241,11 @@ impl Intake {
 
     // --- Everybody's.
 
+    /// Whether frames are dropped until the stages are built anew.
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.state.lock().core.is_restarting()
+    }
+
     pub(crate) fn counts(&self) -> FrameCounts {
         self.state.lock().core.counts()
     }
@@ -241,6 +256,12 @@ impl Intake {
 
     fn log_drop(&self, seq: u64, reason: DropReason) {
         tracing::debug!(feed = %self.feed, seq, %reason, "frame dropped");
+    }
+
+    /// Tells of frames that there was no time for. Whatever else frames are dropped for is told by whoever is to blame.
+    fn tell_of_drops(&self, reason: DropReason, frames: usize) {
+        let frames = u64::try_from(frames).unwrap_or(u64::MAX);
+        self.health.report(Some(&self.feed), HealthKind::FramesDropped { reason, frames });
     }
 
     fn notify(&self) {
