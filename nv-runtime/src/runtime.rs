@@ -3,7 +3,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nv_core::{Clock as _, DropReason, HealthEvent, MonoTime, Name, SystemClock};
+use nv_core::{Clock as _, DropReason, HealthEvent, MonoTime, Name};
 use thiserror::Error;
 
 use crate::batch::instance::{Instance, instance_thread};
@@ -12,7 +12,7 @@ use crate::decisions::DecisionLog;
 use crate::feed::{FeedConfig, FeedConfigError, FeedHandle, FeedShared, FeedThread};
 use crate::health::HealthHub;
 use crate::permits::ConnectPermits;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, SystemClock};
 use crate::thread::{Abandoned, Worker};
 
 /// Limits of a [`Runtime`].

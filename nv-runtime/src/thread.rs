@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded};
-use nv_core::{HealthKind, MonoTime, Name, SystemClock};
+use nv_core::{HealthKind, MonoTime, Name};
 
 use crate::health::HealthHub;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, SystemClock};
 
 /// A thread, and a channel that disconnects when its work is done.
 pub(crate) struct Worker {

@@ -10,6 +10,8 @@ mod former;
 mod handle;
 pub(crate) mod instance;
 pub(crate) mod metrics;
+#[cfg(all(test, feature = "model-check"))]
+mod model;
 mod outcome;
 mod point;
 mod route;

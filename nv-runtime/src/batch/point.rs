@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nv_core::{Clock as _, DropReason, HealthKind, MonoTime, Name, SystemClock};
+use nv_core::{Clock as _, DropReason, HealthKind, MonoTime, Name};
 use nv_perception::{BatchCapabilities, BatchEntry};
 
 use super::account::Account;
@@ -13,7 +13,7 @@ use super::standing::StandingChange;
 use super::{BatchConfig, BatchError, EntryKey, LaneKey, Refusal};
 use crate::decisions::{DecisionLog, Recorded as _};
 use crate::health::HealthHub;
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, SystemClock};
 
 /// A batch point's shared half: what it decides, under a lock, and what its lanes lead to. There is no coordinator thread:
 /// an idle instance takes the lock, takes its batch or waits for the next deadline.

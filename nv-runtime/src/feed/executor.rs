@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name, SystemClock};
+use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name};
 use nv_perception::{
     BatchEntry, BatchTrace, ObjectId, Perception, Provenance, Region, StageErrorKind, StageOutput, StepTrace,
 };
@@ -17,7 +17,7 @@ use super::watch::{Retired, StageCall, StageWatch};
 use super::{FeedEnd, FeedPipeline, FeedShared, Intake, RestartConfig, StepErrorPolicy};
 use crate::batch::{BatchError, Completion, EntryKey, Refusal, empty_perception};
 use crate::health::HealthHub;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, SystemClock};
 
 /// The event loop of a feed: frames, completions and a stop in; stage calls, submissions and outputs out. What is to be done
 /// next is [`FeedCore`]'s to say.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use nv_core::{CancelToken, Clock as _, DropReason, HealthKind, MonoTime, Name, SystemClock};
+use nv_core::{CancelToken, Clock as _, DropReason, HealthKind, MonoTime, Name};
 use nv_perception::{SourceError, StageError};
 use serde::{Serialize, Serializer};
 
@@ -18,7 +18,7 @@ use crate::batch::Completion;
 use crate::decisions::{DecisionLog, Recorded as _};
 use crate::guard::guard;
 use crate::health::HealthHub;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, SystemClock};
 
 /// A feed of a [`Runtime`](crate::Runtime), as its owner holds it. Cheap to clone; dropping it changes nothing, the runtime
 /// owns the feed.

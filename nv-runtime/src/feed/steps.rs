@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nv_core::{Clock as _, Name, SystemClock};
+use nv_core::{Clock as _, Name};
 use nv_perception::{Perception, Stage, StageError, StageErrorKind, StageInput, StageOutput, StreamContext};
 
 use super::cascade::Cascade;
@@ -12,7 +12,7 @@ use super::pipeline::{PipelineStep, PipelineStepKind, StageFactory};
 use super::{FeedPipeline, Inbox, Intake};
 use crate::batch::{ClaimRoute, Completion, LaneKey, LaneKind, Point, Reply};
 use crate::guard::{Foreign, guard};
-use crate::sync::Arc;
+use crate::sync::{Arc, SystemClock};
 
 /// A step of a running feed.
 pub(crate) enum Step {

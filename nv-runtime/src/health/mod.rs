@@ -3,10 +3,10 @@
 mod coalescer;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use nv_core::{Clock as _, HealthEvent, HealthKind, Name, Severity, SystemClock};
+use nv_core::{Clock as _, HealthEvent, HealthKind, Name, Severity};
 
 use self::coalescer::Coalescer;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, SystemClock};
 use crate::thread::Worker;
 
 /// Where health events are reported, and where those who want them subscribe. Repeats within a second are told of at once.

@@ -10,6 +10,9 @@ use shuttle::sync as checked;
 
 pub(crate) use checked::MutexGuard;
 
+use super::Arc;
+use super::time::set_alarm;
+
 /// See the system's.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(checked::Mutex<T>);
@@ -25,8 +28,8 @@ impl<T> Mutex<T> {
 }
 
 /// See the system's.
-#[derive(Debug, Default)]
-pub(crate) struct Condvar(checked::Condvar);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Condvar(Arc<checked::Condvar>);
 
 impl Condvar {
     pub(crate) fn new() -> Self {
@@ -37,9 +40,12 @@ impl Condvar {
         self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until notified: time stands still.
-    pub(crate) fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, _: Instant) -> MutexGuard<'a, T> {
-        self.wait(guard)
+    /// Waits until notified, or until the model's time has come to `deadline`.
+    pub(crate) fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Instant) -> MutexGuard<'a, T> {
+        let alarm = set_alarm(deadline, self);
+        let guard = self.wait(guard);
+        drop(alarm);
+        guard
     }
 
     pub(crate) fn notify_one(&self) {
