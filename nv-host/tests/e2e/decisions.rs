@@ -35,13 +35,14 @@ fn a_run_is_decided_again_byte_for_byte() {
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((&report["schema"], &report["whole"]), (&json!("nv.replay/1"), &json!(true)));
     let of = |kind: &str, what: &str| report["kinds"][kind][what].as_u64().unwrap_or(0);
-    for (kind, cores) in [("batch", 1), ("intake", 3), ("reconnect", 3), ("restarts", 3)] {
+    for (kind, cores) in [("batch", 1), ("feed", 3), ("intake", 3), ("reconnect", 3), ("restarts", 3)] {
         assert_eq!(of(kind, "cores"), cores, "{kind}: {report}");
     }
     // Of each frame at least that it came in, was taken and left.
     let frames = 60 + 40 + 24;
     assert!(of("intake", "decisions") >= 3 * frames, "{report}");
     assert!(of("batch", "decisions") >= 2 * frames, "{report}");
+    assert!(of("feed", "decisions") >= 5 * frames, "{report}");
     // Every line but the first and the last is a core or a decision of one.
     let total = |what: &str| report["reproduced"][what].as_u64().unwrap();
     assert_eq!(total("cores") + total("decisions"), LOG.lines().count() as u64 - 2);

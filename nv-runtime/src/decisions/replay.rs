@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::log::{Buffer, DecisionLog};
 use super::{Recorded, SCHEMA};
 use crate::batch::PointCore;
-use crate::feed::cores::{IntakeCore, Reconnect, RestartBudget};
+use crate::feed::cores::{FeedCore, IntakeCore, Reconnect, RestartBudget};
 
 /// Plays a [`DecisionLog`](crate::DecisionLog) back: makes each core as it was made, tells it what it was told, and compares
 /// what it decides with what is in the log, byte for byte.
@@ -293,6 +293,7 @@ fn make(name: &str, config: Value, log: &DecisionLog) -> Result<(&'static str, B
     }
     match name.split_once(' ').map_or(name, |(kind, _)| kind) {
         PointCore::<()>::KIND => one::<PointCore<()>>(name, config, log),
+        FeedCore::<()>::KIND => one::<FeedCore<()>>(name, config, log),
         IntakeCore::<()>::KIND => one::<IntakeCore<()>>(name, config, log),
         Reconnect::KIND => one::<Reconnect>(name, config, log),
         RestartBudget::KIND => one::<RestartBudget>(name, config, log),

@@ -1,15 +1,21 @@
 //! What a feed does next: a pure state machine. No thread, no channel, no clock; `now` is passed in.
 
+mod record;
+
 use std::time::Duration;
 
 use nv_core::MonoTime;
+use serde::{Deserialize, Serialize};
 
+pub(crate) use self::record::FeedPlan;
+use self::record::Input;
 use super::StepErrorPolicy;
 use super::flow::{Flow, FlowStep, StepKind, Turn};
 use crate::batch::{EntryKey, Refusal};
+use crate::decisions::{At, CoreLog, nanos};
 
 /// A step, as far as it decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CoreStep {
     pub(crate) kind: StepKind,
     /// Whether it runs on some frames only.
@@ -17,11 +23,12 @@ pub(crate) struct CoreStep {
     /// Whether frames are bound to it at dispatch. Only the first step's may be.
     pub(crate) claims: bool,
     /// How long its answer may take, from dispatch.
+    #[serde(with = "nanos")]
     pub(crate) response_timeout: Duration,
 }
 
 /// The part of a feed's config that decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CoreConfig {
     pub(crate) live: bool,
     pub(crate) max_in_pipeline: Option<usize>,
@@ -29,7 +36,8 @@ pub(crate) struct CoreConfig {
 }
 
 /// What a feed's thread is to do next. Each names the call that says how it went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
     /// Take the oldest frame out of the queue: [`FeedCore::enter`] or [`FeedCore::nothing_queued`].
     Take,
@@ -56,11 +64,12 @@ pub(crate) enum Action {
     /// Nothing will ever be to do again.
     Finish,
     /// Wait for an event, at most until then.
-    Wait(Option<MonoTime>),
+    Wait(#[serde(with = "nanos")] Option<MonoTime>),
 }
 
 /// What became of a frame whose step failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Failed {
     /// It has left the pipeline, and is to be dropped; with what is still at its batch point, which is to be abandoned.
     Dropped {
@@ -89,6 +98,7 @@ pub(crate) struct FeedCore<P> {
     restart_at: Option<MonoTime>,
     /// No answer is overdue before.
     next_check: Option<MonoTime>,
+    log: CoreLog,
 }
 
 struct Step {
@@ -130,7 +140,13 @@ impl<P> FeedCore<P> {
             stop_at: None,
             restart_at: None,
             next_check: None,
+            log: CoreLog::default(),
         }
+    }
+
+    /// Notes what it is told and what it decides in `log`.
+    pub(crate) fn set_log(&mut self, log: CoreLog) {
+        self.log = log;
     }
 
     // --- What is seen outside.
@@ -138,32 +154,46 @@ impl<P> FeedCore<P> {
     /// Takes in what is seen at the intake.
     pub(crate) fn look(&mut self, queued: usize, claims: usize, ended: bool) {
         (self.queued, self.claims, self.ended) = (queued, claims, ended);
+        self.log.note(|| (Input::Look { queued, claims, ended }, ()));
     }
 
     /// Takes in how many slots the feed has at a batch point; they change as other feeds come and go.
     pub(crate) fn set_slots(&mut self, step: usize, slots: usize) {
-        if let Some(step) = self.steps.get_mut(step) {
-            step.slots = slots;
+        if let Some(known) = self.steps.get_mut(step)
+            && known.slots != slots
+        {
+            known.slots = slots;
+            self.log.note(|| (Input::SetSlots { step, slots }, ()));
         }
     }
 
     /// The feed is to end, at the latest then.
     pub(crate) fn stop_at(&mut self, deadline: MonoTime) {
-        self.stop_at = Some(deadline);
+        if self.stop_at.replace(deadline) != Some(deadline) {
+            self.log.note(|| (Input::StopAt { deadline: At(deadline) }, ()));
+        }
     }
 
     /// Stages are broken, and are to be built anew then.
     pub(crate) fn restart_at(&mut self, at: MonoTime) {
         self.restart_at = Some(at);
+        self.log.note(|| (Input::RestartAt { at: At(at) }, ()));
     }
 
     /// Every stage works again.
     pub(crate) fn rebuilt(&mut self) {
         self.restart_at = None;
+        self.log.note(|| (Input::Rebuilt, ()));
     }
 
     /// What to do next. `may_emit`: whether an output can leave.
     pub(crate) fn next(&mut self, now: MonoTime, may_emit: bool) -> Action {
+        let action = self.next_action(now, may_emit);
+        self.log.note(|| (Input::Next { now: At(now), may_emit }, action));
+        action
+    }
+
+    fn next_action(&mut self, now: MonoTime, may_emit: bool) -> Action {
         let finished = self.is_finished(may_emit);
         if !finished && self.stop_at.is_some_and(|at| at <= now) {
             return Action::Abandon;
@@ -193,20 +223,24 @@ impl<P> FeedCore<P> {
     pub(crate) fn enter(&mut self, seq: u64, payload: P) {
         self.queued = self.queued.saturating_sub(1);
         self.flow.enter(seq, Inside { payload, at_point: None });
+        self.log.note(|| (Input::Enter { seq }, ()));
     }
 
     /// The queue was empty.
     pub(crate) fn nothing_queued(&mut self) {
         self.queued = 0;
+        self.log.note(|| (Input::NothingQueued, ()));
     }
 
     /// `made` claims were made; the next one was refused for this reason.
     pub(crate) fn claimed(&mut self, now: MonoTime, made: usize, refusal: Option<Refusal>) {
         self.claims += made;
-        let Some(step) = self.steps.first_mut() else { return };
-        step.full |= matches!(refusal, Some(Refusal::Full | Refusal::NoSlot));
-        let check_at = now + step.plan.response_timeout;
-        self.check_by(check_at);
+        if let Some(step) = self.steps.first_mut() {
+            step.full |= matches!(refusal, Some(Refusal::Full | Refusal::NoSlot));
+            let check_at = now + step.plan.response_timeout;
+            self.check_by(check_at);
+        }
+        self.log.note(|| (Input::Claimed { now: At(now), made, refusal }, ()));
     }
 
     /// A claim was bound to a frame at `at`: it is at work at the first step. Call before [`look`](Self::look).
@@ -217,17 +251,24 @@ impl<P> FeedCore<P> {
         let check_at = at + step.plan.response_timeout;
         self.check_by(check_at);
         self.flow.enter_submitted(seq, Inside { payload, at_point: Some(AtPoint { key, parts: 1, check_at }) });
+        self.log.note(|| (Input::Bound { seq, at: At(at), key }, ()));
     }
 
     /// A claim came to nothing: the frame that it would have been bound to is at the first step, which is to
     /// [fail](Self::failed) it.
     pub(crate) fn claim_voided(&mut self, seq: u64, payload: P) {
         self.flow.enter_submitted(seq, Inside { payload, at_point: None });
+        self.log.note(|| (Input::ClaimVoided { seq }, ()));
     }
 
     /// The step is to run on the frame, or is passed over.
     pub(crate) fn gated(&mut self, seq: u64, run: bool) {
-        if run { self.flow.admitted(seq) } else { self.flow.computed(seq) }
+        if run {
+            self.flow.admitted(seq)
+        } else {
+            self.flow.computed(seq)
+        }
+        self.log.note(|| (Input::Gated { seq, run }, ()));
     }
 
     /// The frame was submitted, to be answered in so many parts.
@@ -240,6 +281,7 @@ impl<P> FeedCore<P> {
             inside.at_point = Some(AtPoint { key, parts, check_at });
         }
         self.flow.submitted(seq);
+        self.log.note(|| (Input::Submitted { now: At(now), seq, key, parts }, ()));
     }
 
     /// The batch point had no room for it.
@@ -248,16 +290,26 @@ impl<P> FeedCore<P> {
             // Something of this feed's is there, whose end makes room. Slots may just have become fewer, for another feed.
             step.full = true;
         }
+        self.log.note(|| (Input::NoRoom { step }, ()));
     }
 
     /// The frame that an answer belongs to. `None`: it was given up.
     pub(crate) fn find(&self, step: usize, key: EntryKey) -> Option<u64> {
         let is_it = |p: &Inside<P>| p.at_point.is_some_and(|at| at.key == key);
-        self.flow.iter().find(|(seq, p)| is_it(p) && self.flow.step_of(*seq) == Some(step)).map(|(seq, _)| seq)
+        let is_here = |(seq, p): &(u64, &Inside<P>)| is_it(p) && self.flow.step_of(*seq) == Some(step);
+        let seq = self.flow.iter().find(is_here).map(|(seq, _)| seq);
+        self.log.note(|| (Input::Find { step, key }, seq));
+        seq
     }
 
     /// A part of the frame's answer has come, and it is good. True if it was the last one.
     pub(crate) fn answered(&mut self, seq: u64) -> bool {
+        let last = self.take_answer(seq);
+        self.log.note(|| (Input::Answered { seq }, last));
+        last
+    }
+
+    fn take_answer(&mut self, seq: u64) -> bool {
         let Some(at) = self.flow.get_mut(seq).and_then(|inside| inside.at_point.as_mut()) else { return false };
         at.parts -= 1;
         if at.parts > 0 {
@@ -270,8 +322,14 @@ impl<P> FeedCore<P> {
 
     /// A part of the frame's answer has come, and its step has failed.
     pub(crate) fn answered_badly(&mut self, seq: u64) -> Failed {
+        let failed = self.take_bad_answer(seq);
+        self.log.note(|| (Input::AnsweredBadly { seq }, failed));
+        failed
+    }
+
+    fn take_bad_answer(&mut self, seq: u64) -> Failed {
         if self.config.on_step_error == StepErrorPolicy::Pass {
-            self.answered(seq);
+            self.take_answer(seq);
             return Failed::Passed;
         }
         let rest = self.flow.get(seq).and_then(|inside| inside.at_point).filter(|at| at.parts > 1);
@@ -283,6 +341,12 @@ impl<P> FeedCore<P> {
     /// Whether a frame that was dispatched at `dispatched` is overdue. If so it is to be abandoned at its batch point, which
     /// it has left, and to [fail](Self::failed).
     pub(crate) fn checked(&mut self, now: MonoTime, seq: u64, dispatched: Option<MonoTime>) -> bool {
+        let overdue = self.is_overdue(now, seq, dispatched);
+        self.log.note(|| (Input::Checked { now: At(now), seq, dispatched: dispatched.map(At) }, overdue));
+        overdue
+    }
+
+    fn is_overdue(&mut self, now: MonoTime, seq: u64, dispatched: Option<MonoTime>) -> bool {
         let Some(step) = self.flow.step_of(seq).and_then(|s| self.steps.get(s)) else { return false };
         // The limit runs from dispatch.
         let check_at = dispatched.unwrap_or(now) + step.plan.response_timeout;
@@ -300,26 +364,38 @@ impl<P> FeedCore<P> {
     /// The frame has passed its step.
     pub(crate) fn passed(&mut self, seq: u64) {
         self.flow.passed(seq);
+        self.log.note(|| (Input::Passed { seq }, ()));
     }
 
     /// The frame's step has failed. Its turn at a stage was its own; at a batch point it goes on in its turn.
     pub(crate) fn failed(&mut self, seq: u64) -> Failed {
-        if self.config.on_step_error == StepErrorPolicy::Pass {
+        let failed = if self.config.on_step_error == StepErrorPolicy::Pass {
             self.flow.computed(seq);
-            return Failed::Passed;
-        }
-        self.flow.remove(seq);
-        Failed::Dropped { abandon: None }
+            Failed::Passed
+        } else {
+            self.flow.remove(seq);
+            Failed::Dropped { abandon: None }
+        };
+        self.log.note(|| (Input::Failed { seq }, failed));
+        failed
     }
 
     /// The frame leaves.
     pub(crate) fn emitted(&mut self, seq: u64) -> Option<P> {
-        self.flow.remove(seq).map(|inside| inside.payload)
+        let inside = self.flow.remove(seq);
+        self.log.note(|| (Input::Emitted { seq }, inside.is_some()));
+        inside.map(|inside| inside.payload)
     }
 
     /// Takes out the oldest frame, because the feed ends or starts over: its number, its step, and its entry, which is to be
     /// abandoned.
     pub(crate) fn evict(&mut self) -> Option<(u64, usize, Option<EntryKey>, P)> {
+        let evicted = self.take_oldest();
+        self.log.note(|| (Input::Evict, evicted.as_ref().map(|(seq, step, key, _)| (*seq, *step, *key))));
+        evicted
+    }
+
+    fn take_oldest(&mut self) -> Option<(u64, usize, Option<EntryKey>, P)> {
         let seq = self.flow.first()?;
         let step = self.flow.step_of(seq)?;
         let key = self.leave_point(seq);

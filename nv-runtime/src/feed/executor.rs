@@ -5,7 +5,7 @@ use nv_perception::{
     BatchEntry, BatchTrace, ObjectId, Perception, Provenance, Region, StageErrorKind, StageOutput, StepTrace,
 };
 
-use super::core::{Action, CoreConfig, Failed, FeedCore};
+use super::core::{Action, CoreConfig, Failed, FeedCore, FeedPlan};
 use super::flow::Turn;
 use super::gate::{Gate, StreamPosition};
 use super::intake::{Bound, Glance};
@@ -16,6 +16,7 @@ use super::stop::Stop;
 use super::watch::{Retired, StageCall, StageWatch};
 use super::{FeedEnd, FeedPipeline, FeedShared, Intake, RestartConfig, StepErrorPolicy};
 use crate::batch::{BatchError, Completion, EntryKey, Refusal, empty_perception};
+use crate::decisions::Recorded as _;
 use crate::health::HealthHub;
 use crate::sync::{Arc, Mutex, SystemClock};
 
@@ -112,10 +113,14 @@ impl Executor {
         let ExecutorParts { shared, health, intake, pipeline, outlet, watch, live, restart, .. } = parts;
         let steps = attach(pipeline, &intake, &shared.inbox, &shared.next_track, live, parts.weight);
         let config = CoreConfig { live, max_in_pipeline: parts.max_in_pipeline, on_step_error: parts.on_step_error };
+        let plan = FeedPlan { config, steps: steps.iter().map(Step::plan).collect() };
+        let log = FeedCore::<()>::begin(&plan, shared.decisions.as_ref(), &shared.name);
+        let mut core = FeedCore::new(plan.config, plan.steps);
+        core.set_log(log);
         Self {
             name: shared.name.clone(),
             clock: shared.clock.clone(),
-            core: FeedCore::new(config, steps.iter().map(Step::plan).collect()),
+            core,
             shared,
             health,
             intake,

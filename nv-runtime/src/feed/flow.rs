@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// What a step is, as far as the order of frames is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum StepKind {
     /// Runs on the feed's thread, one frame at a time.
     Stage,
@@ -12,7 +15,8 @@ pub(crate) enum StepKind {
 }
 
 /// What can be done next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Turn {
     /// Decide whether the step runs on the frame, then call [`Flow::admitted`] or [`Flow::computed`].
     Gate {

@@ -41,6 +41,7 @@ pub(crate) use thread::FeedThread;
 
 /// The state machines that decide for a feed.
 pub(crate) mod cores {
+    pub(crate) use super::core::FeedCore;
     pub(crate) use super::intake::IntakeCore;
     #[cfg(test)]
     pub(crate) use super::intake::{Arrival, Glance, IntakeConfig};
