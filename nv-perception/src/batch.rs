@@ -1,3 +1,4 @@
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use nv_core::{BBox, Frame, Name};
@@ -45,12 +46,51 @@ pub struct BatchCapabilities {
     pub preferred_batch: Option<usize>,
     /// Whether it makes sense to give an entry again after a batch failed: same input, same result, no side effect.
     pub idempotent: bool,
+    /// Which entries may share a batch. Where frames of all feeds are alike it costs nothing; where they are not, batches are
+    /// smaller than they could be.
+    pub batch_key: BatchKey,
 }
 
 impl Default for BatchCapabilities {
     /// Needs and makes nothing, takes any batch, must not be retried.
     fn default() -> Self {
-        Self { step: Capabilities::default(), max_batch: None, preferred_batch: None, idempotent: false }
+        Self {
+            step: Capabilities::default(),
+            max_batch: None,
+            preferred_batch: None,
+            idempotent: false,
+            batch_key: BatchKey::Any,
+        }
+    }
+}
+
+/// What entries must have in common to share a batch. For a region it is its frame that counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BatchKey {
+    /// Nothing: any entries may share a batch.
+    #[default]
+    Any,
+    /// The pixel format.
+    Format,
+    /// Width and height.
+    Size,
+    /// Pixel format, width and height.
+    FormatAndSize,
+}
+
+impl BatchKey {
+    /// A number that is equal for frames that may share a batch. It means nothing else, and holds for this process only.
+    pub fn of(self, frame: &Frame) -> u64 {
+        let (size, format) = (frame.size(), frame.format());
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Self::Any => return 0,
+            Self::Format => format.hash(&mut hasher),
+            Self::Size => size.hash(&mut hasher),
+            Self::FormatAndSize => (format, size).hash(&mut hasher),
+        }
+        hasher.finish()
     }
 }
 
@@ -141,5 +181,33 @@ impl BatchEntry {
         self.result.take().unwrap_or_else(|| {
             Err(StageError::new(StageErrorKind::Input, "the batch processor gave no result for this entry"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_core::{FrameHeader, FramePool, PixelFormat, Size};
+
+    use super::*;
+
+    #[test]
+    fn frames_that_may_share_a_batch_have_equal_numbers() {
+        fn check(key: BatchKey, other: (u32, u32, PixelFormat), share: bool) {
+            let frame = |width, height, format| {
+                let header = FrameHeader::new(Size::new(width, height), format);
+                FramePool::new(0).take(header).unwrap().freeze()
+            };
+            let (one, other_frame) = (frame(64, 48, PixelFormat::Nv12), frame(other.0, other.1, other.2));
+            assert_eq!(key.of(&one) == key.of(&other_frame), share, "{key:?} {other:?}");
+        }
+        use PixelFormat::{I420, Nv12};
+        check(BatchKey::Any, (32, 32, I420), true);
+        check(BatchKey::Format, (32, 32, Nv12), true);
+        check(BatchKey::Format, (64, 48, I420), false);
+        check(BatchKey::Size, (64, 48, I420), true);
+        check(BatchKey::Size, (48, 64, Nv12), false);
+        check(BatchKey::FormatAndSize, (64, 48, Nv12), true);
+        check(BatchKey::FormatAndSize, (64, 48, I420), false);
+        check(BatchKey::FormatAndSize, (64, 50, Nv12), false);
     }
 }

@@ -58,7 +58,7 @@ pub mod testing;
 mod track;
 mod value;
 
-pub use batch::{BatchCapabilities, BatchEntry, BatchProcessor, Region};
+pub use batch::{BatchCapabilities, BatchEntry, BatchKey, BatchProcessor, Region};
 pub use capability::{Capabilities, DataKind, GraphError, check_graph};
 pub use error::{StageError, StageErrorKind};
 pub use factory::{BuildContext, Creator, FromConfig, KindDescriptor, PluginDescriptor};

@@ -15,8 +15,26 @@ pub struct BatchCapabilities {
     pub preferred_batch: u64,
     /// Whether an entry may be given again after a batch failed.
     pub idempotent: bool,
+    /// What entries must have in common to share a batch.
+    pub batch_key: BatchKeyTag,
     /// Additions.
     pub ext: RVec<OwnedExtEntry>,
+}
+
+/// What entries must have in common to share a batch.
+#[repr(transparent)]
+#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchKeyTag(pub u32);
+
+impl BatchKeyTag {
+    /// Nothing.
+    pub const ANY: Self = Self(0);
+    /// The pixel format.
+    pub const FORMAT: Self = Self(1);
+    /// Width and height.
+    pub const SIZE: Self = Self(2);
+    /// Pixel format, width and height.
+    pub const FORMAT_AND_SIZE: Self = Self(3);
 }
 
 /// One frame, or one region of it, in a batch.

@@ -1,7 +1,7 @@
 use nv_core::Name;
-use nv_perception::{BatchCapabilities, Capabilities, DataKind};
+use nv_perception::{BatchCapabilities, BatchKey, Capabilities, DataKind};
 use nv_plugin_abi::abi_stable::std_types::{RString, RVec};
-use nv_plugin_abi::{self as abi, DataKindTag};
+use nv_plugin_abi::{self as abi, BatchKeyTag, DataKindTag};
 
 use crate::MarshalError;
 
@@ -37,6 +37,7 @@ pub fn batch_capabilities_to_abi(capabilities: &BatchCapabilities) -> abi::Batch
         max_batch: capabilities.max_batch.map_or(0, |n| n as u64),
         preferred_batch: capabilities.preferred_batch.map_or(0, |n| n as u64),
         idempotent: capabilities.idempotent,
+        batch_key: batch_key_to_abi(capabilities.batch_key),
         ext: RVec::new(),
     }
 }
@@ -44,7 +45,7 @@ pub fn batch_capabilities_to_abi(capabilities: &BatchCapabilities) -> abi::Batch
 /// A batch processor's capabilities that have crossed.
 ///
 /// # Errors
-/// [`MarshalError::Unknown`] for a kind of result of a later version.
+/// [`MarshalError::Unknown`] for a kind of result or a batch key of a later version.
 pub fn batch_capabilities_from_abi(capabilities: &abi::BatchCapabilities) -> Result<BatchCapabilities, MarshalError> {
     let size = |n: u64| (n != 0).then(|| usize::try_from(n).unwrap_or(usize::MAX));
     Ok(BatchCapabilities {
@@ -52,7 +53,29 @@ pub fn batch_capabilities_from_abi(capabilities: &abi::BatchCapabilities) -> Res
         max_batch: size(capabilities.max_batch),
         preferred_batch: size(capabilities.preferred_batch),
         idempotent: capabilities.idempotent,
+        batch_key: batch_key_from_abi(capabilities.batch_key)?,
     })
+}
+
+fn batch_key_to_abi(key: BatchKey) -> BatchKeyTag {
+    match key {
+        BatchKey::Any => BatchKeyTag::ANY,
+        BatchKey::Format => BatchKeyTag::FORMAT,
+        BatchKey::Size => BatchKeyTag::SIZE,
+        BatchKey::FormatAndSize => BatchKeyTag::FORMAT_AND_SIZE,
+        // As for kinds of results.
+        _ => BatchKeyTag(u32::MAX),
+    }
+}
+
+fn batch_key_from_abi(tag: BatchKeyTag) -> Result<BatchKey, MarshalError> {
+    match tag {
+        BatchKeyTag::ANY => Ok(BatchKey::Any),
+        BatchKeyTag::FORMAT => Ok(BatchKey::Format),
+        BatchKeyTag::SIZE => Ok(BatchKey::Size),
+        BatchKeyTag::FORMAT_AND_SIZE => Ok(BatchKey::FormatAndSize),
+        BatchKeyTag(value) => Err(MarshalError::Unknown { what: "batch key", value }),
+    }
 }
 
 fn data_kind_to_abi(kind: &DataKind) -> abi::DataKind {
@@ -86,7 +109,8 @@ mod tests {
 
     #[test]
     fn capabilities_cross_unchanged() {
-        for max_batch in [None, Some(1), Some(16)] {
+        let all = [BatchKey::Any, BatchKey::Format, BatchKey::Size, BatchKey::FormatAndSize];
+        for (max_batch, batch_key) in [None, Some(1), Some(16), Some(2)].into_iter().zip(all) {
             let native = BatchCapabilities {
                 step: Capabilities {
                     consumes: vec![DataKind::Objects, DataKind::Signal("crossed".into())],
@@ -96,6 +120,7 @@ mod tests {
                 max_batch,
                 preferred_batch: max_batch.map(|n| n / 2).filter(|n| *n > 0),
                 idempotent: true,
+                batch_key,
             };
             assert_eq!(batch_capabilities_from_abi(&batch_capabilities_to_abi(&native)), Ok(native));
         }
@@ -106,5 +131,13 @@ mod tests {
         let mut sent = capabilities_to_abi(&Capabilities::default());
         sent.consumes.push(abi::DataKind { tag: DataKindTag(77), name: RString::new() });
         assert_eq!(capabilities_from_abi(&sent), Err(MarshalError::Unknown { what: "kind of result", value: 77 }));
+    }
+
+    #[test]
+    fn a_batch_key_of_a_later_version_is_refused() {
+        let mut sent = batch_capabilities_to_abi(&BatchCapabilities::default());
+        sent.batch_key = BatchKeyTag(9);
+        let refused = batch_capabilities_from_abi(&sent).unwrap_err().to_string();
+        assert!(refused.starts_with("batch key number 9 is not known"), "{refused}");
     }
 }

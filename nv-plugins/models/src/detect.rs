@@ -71,6 +71,7 @@ impl BatchProcessor for Detect {
             max_batch: None,
             preferred_batch: Some(self.session.preferred_batch()),
             idempotent: true,
+            ..BatchCapabilities::default()
         }
     }
 

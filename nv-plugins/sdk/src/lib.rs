@@ -88,7 +88,7 @@ pub use nv_core::{
     Size, Tensor, TensorError, WallTime,
 };
 pub use nv_perception::{
-    Artifact, Attribute, BatchCapabilities, BatchEntry, BatchProcessor, BuildContext, Capabilities, DataKind,
+    Artifact, Attribute, BatchCapabilities, BatchEntry, BatchKey, BatchProcessor, BuildContext, Capabilities, DataKind,
     FromConfig, Keypoint, KindDescriptor, Mask, Object, ObjectId, ObjectTables, Perception, PluginDescriptor, Region,
     Rows, SceneFeature, Signal, Stage, StageError, StageErrorKind, StageInput, StageOutput, StreamContext, Track,
     TrackId, TrackState, Value,

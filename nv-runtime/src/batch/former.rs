@@ -2,19 +2,20 @@
 
 mod entries;
 mod lane;
+mod values;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Duration;
 
 use nv_core::MonoTime;
-use serde::{Deserialize, Serialize};
 
 use self::entries::EntryTable;
 use self::lane::{Lane, Waiting};
+pub(crate) use self::values::{BoundPart, Decision, EntryKey, FormerConfig, LaneKey, LaneSpec, Refusal, Taken};
 use super::standing::StandingChange;
 use crate::decisions::nanos;
 
+<<<<<<< HEAD
 /// Names a lane. A lane that was detached leaves a key that fits no other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct LaneKey {
@@ -114,6 +115,8 @@ pub(crate) struct Taken<T> {
     pub(crate) wait: Duration,
 }
 
+=======
+>>>>>>> 7b4c630 (Batch keys, and the fairness bound published and held against random worlds)
 /// Forms batches from lanes.
 ///
 /// An entry is a frame, whole or in parts (regions), under one slot. Parts are what batches are made of and what lanes are
@@ -127,13 +130,15 @@ pub(crate) struct Taken<T> {
 /// # Fairness
 ///
 /// Stride scheduling (Waldspurger and Weihl 1995), part by part: next is the lane that has been served least for its weight.
-/// Over any interval in which a lane of weight `w` never ran empty, beside lanes of weight `W` in all, itself included, of
-/// which `n` had something waiting, it is served at least `w / W` of all parts, less `1 + (n − 1) · w / W`. If the others
-/// never ran empty either, it is not served more than `w / W` plus as many.
+/// Of `n` lanes that weigh `W` together, one of weight `w` that never ran empty over an interval between batches gets, in
+/// that interval, at least `w / W` of all parts that are computed, less `1 + (n − 1) · w / W`; nor, if no other lane ran
+/// empty either, more than that share plus as many. For: a lane is charged `1 / w` for a part and served only when none is
+/// behind it, so at any time no lane is ahead of the one furthest behind by more than its own `1 / w`; and a lane that
+/// wakes up starts no further back than the one furthest behind.
 ///
-/// With batch keys a batch is headed by the lane that is furthest behind its share, and filled by lanes of the same key in
-/// turn. So each key may run ahead of the others by a batch, and the bound grows by `1 + k · w / W` batches, where `k` is
-/// the number of keys.
+/// With batch keys a batch is headed by the lane furthest behind, and filled by lanes of its key, in turn, as long as they
+/// are not ahead of those that don't fit by more than a full batch of `B` parts of their own. So a lane may be ahead by
+/// `(B + 1) / w`, and the bound is `B + 1` times as wide.
 #[derive(Debug)]
 pub(crate) struct Former<T> {
     config: FormerConfig,
@@ -323,6 +328,9 @@ impl<T> Former<T> {
         while batch.len() < self.config.max_batch
             && let Some(Reverse((pass, index))) = order.pop()
         {
+            if self.is_far_ahead(index as usize, pass, passed_over) {
+                continue;
+            }
             match self.serve(index as usize, now, batch_key, &mut bind, &mut expired) {
                 Served::Taken(taken, key) => {
                     batch.push(taken);
@@ -532,6 +540,12 @@ impl<T> Former<T> {
         sharing().filter(fits).map(|l| l.waiting.len()).sum::<usize>() >= self.config.max_batch
     }
 
+    /// Whether a lane is ahead of those that were `passed_over` by more than a batch: it is not to get further at their cost.
+    fn is_far_ahead(&self, index: usize, pass: u128, passed_over: u128) -> bool {
+        let stride = self.lanes[index].lane.as_ref().map_or(0, Lane::stride);
+        pass > passed_over.saturating_add(stride * self.config.max_batch as u128)
+    }
+
     /// Takes the part at the front of a lane, if it goes with a batch of key `batch_key`.
     fn serve(
         &mut self,
@@ -573,5 +587,7 @@ impl<T> Former<T> {
     }
 }
 
+#[cfg(test)]
+mod fairness;
 #[cfg(test)]
 mod tests;

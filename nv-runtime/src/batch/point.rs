@@ -1,7 +1,13 @@
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+<<<<<<< HEAD
 use nv_core::{Clock as _, DropReason, HealthKind, MonoTime, Name};
 use nv_perception::{BatchCapabilities, BatchEntry};
+=======
+use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name, SystemClock};
+use nv_perception::{BatchCapabilities, BatchEntry, BatchKey};
+>>>>>>> 7b4c630 (Batch keys, and the fairness bound published and held against random worlds)
 
 use super::account::Account;
 use super::breaker::BreakerChange;
@@ -27,6 +33,8 @@ pub(crate) struct Point {
     wake: Condvar,
     /// The same for instances that have none: else they would take wake-ups from those who could work.
     wake_unable: Condvar,
+    /// What the processors want entries of a batch to have in common; known once one of them is ready.
+    batch_key: OnceLock<BatchKey>,
 }
 
 struct State {
@@ -94,6 +102,7 @@ impl Point {
             state: Mutex::new(state),
             wake: Condvar::new(),
             wake_unable: Condvar::new(),
+            batch_key: OnceLock::new(),
         }
     }
 
@@ -148,7 +157,8 @@ impl Point {
         reply: Reply,
         next_due: Option<MonoTime>,
     ) -> Result<EntryKey, Refusal> {
-        self.submit_parts(key, entry.frame().received(), &mut std::iter::once(Job { entry, reply }), next_due)
+        let frame = self.facts_of(entry.frame());
+        self.submit_parts(key, frame, &mut std::iter::once(Job { entry, reply }), next_due)
     }
 
     /// Submits regions of one frame, at least one, under one slot and one key. Each gets an answer of its own, in any order;
@@ -168,21 +178,21 @@ impl Point {
         debug_assert!(entries.len() <= self.config.max_regions_per_frame, "the caller cuts what is beyond");
         let mut jobs = entries.map(|entry| Job { entry, reply: reply.clone() }).peekable();
         let Some(first) = jobs.peek() else { return Err(Refusal::NoLane) };
-        let received = first.entry.frame().received();
-        self.submit_parts(key, received, &mut jobs, next_due)
+        let frame = self.facts_of(first.entry.frame());
+        self.submit_parts(key, frame, &mut jobs, next_due)
     }
 
     fn submit_parts(
         &self,
         key: LaneKey,
-        received: MonoTime,
+        frame: (MonoTime, u64),
         parts: &mut impl ExactSizeIterator<Item = Job>,
         next_due: Option<MonoTime>,
     ) -> Result<EntryKey, Refusal> {
         let now = self.clock.now();
         let count = parts.len() as u64;
         let mut state = self.state.lock();
-        let submitted = state.core.submit(now, key, (received, 0), next_due, parts);
+        let submitted = state.core.submit(now, key, frame, next_due, parts);
         match submitted {
             Ok(_) => {
                 state.account.counts.submitted += count;
@@ -278,6 +288,7 @@ impl Point {
 
     /// An instance's first processor is ready, and can do this.
     pub(super) fn instance_started(&self, capabilities: BatchCapabilities) {
+        self.batch_key.get_or_init(|| capabilities.batch_key);
         let mut state = self.state.lock();
         state.core.limit_batch(capabilities.max_batch, capabilities.preferred_batch);
         state.core.instance_started();
@@ -319,9 +330,10 @@ impl Point {
             let state = &mut *guard;
             let (lanes, counts) = (&state.lanes, &mut state.account.counts);
             let bind = |lane, entry| {
-                let bound = bind(lanes, now, lane, entry, &mut counts.superseded)?;
+                let payload = bind(lanes, now, lane, entry, &mut counts.superseded)?;
                 counts.submitted += 1;
-                Some(bound)
+                let (received, batch_key) = self.facts_of(payload.entry.frame());
+                Some(BoundPart { payload, received, batch_key })
             };
             let step = state.core.next_batch(now, instance, &mut batch.taken, &mut batch.expired, bind);
             counts.expired += batch.expired.len() as u64;
@@ -420,6 +432,11 @@ impl Point {
 
     // --- Inside.
 
+    /// When a frame was received, and its batch key.
+    fn facts_of(&self, frame: &Frame) -> (MonoTime, u64) {
+        (frame.received(), self.batch_key.get().map_or(0, |key| key.of(frame)))
+    }
+
     /// Tells of a change of the breaker, and fails what waited when it opened.
     fn breaker_changed(&self, state: MutexGuard<'_, State>, event: BreakerEvent<Job>) {
         let waiting = event.given_up.map(|given_up| state.routes_of(given_up));
@@ -480,13 +497,12 @@ fn bind(
     lane: LaneKey,
     entry: EntryKey,
     superseded: &mut u64,
-) -> Option<BoundPart<Job>> {
+) -> Option<Job> {
     let LaneKind::Live(route) = &lanes.get(lane.index())?.as_ref()?.kind else { return None };
     let queued = route.intake.bind(now, entry, superseded)?;
-    let received = queued.frame.received();
     let feed = route.intake.feed().clone();
     let entry = BatchEntry::new(feed, queued.session, queued.frame, None, empty_perception());
-    Some(BoundPart { payload: Job { entry, reply: route.reply.clone() }, received, batch_key: 0 })
+    Some(Job { entry, reply: route.reply.clone() })
 }
 
 impl State {

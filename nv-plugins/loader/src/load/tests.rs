@@ -6,8 +6,8 @@ use nv_plugin_abi::abi_stable::prefix_type::PrefixTypeTrait as _;
 use nv_plugin_abi::abi_stable::sabi_trait::TD_Opaque;
 use nv_plugin_abi::abi_stable::std_types::{ROption, RResult, RStr, RString, RVec};
 use nv_plugin_abi::{
-    BatchBox, BatchCall, BatchCapabilities, BatchObject, BatchObject_TO, BatchOutcome, Capabilities, DataKind,
-    DataKindTag, ErrorKind, HostApi_Ref, PluginInfo, PluginModule, StageBox, StageError,
+    BatchBox, BatchCall, BatchCapabilities, BatchKeyTag, BatchObject, BatchObject_TO, BatchOutcome, Capabilities,
+    DataKind, DataKindTag, ErrorKind, HostApi_Ref, PluginInfo, PluginModule, StageBox, StageError,
 };
 
 use super::*;
@@ -37,8 +37,13 @@ extern "C" fn info() -> RResult<PluginInfo, StageError> {
         license: RString::new(),
         sdk_version: "0.1.0".into(),
         rustc: "rustc".into(),
-        kinds: vec![kind("teleport", KindRole(77)), kind("forgetful", KindRole::BATCH), kind("needy", KindRole::BATCH)]
-            .into(),
+        kinds: vec![
+            kind("teleport", KindRole(77)),
+            kind("forgetful", KindRole::BATCH),
+            kind("needy", KindRole::BATCH),
+            kind("choosy", KindRole::BATCH),
+        ]
+        .into(),
         ext: RVec::new(),
     })
 }
@@ -56,7 +61,7 @@ extern "C" fn create_batch(
     _: RStr<'_>,
     _: &nv_plugin_abi::BuildContext<'_>,
 ) -> RResult<BatchBox, StageError> {
-    RResult::ROk(BatchObject_TO::from_value(Odd { needy: kind == "needy" }, TD_Opaque))
+    RResult::ROk(BatchObject_TO::from_value(Odd { needy: kind == "needy", choosy: kind == "choosy" }, TD_Opaque))
 }
 
 extern "C" fn extension(_: RStr<'_>) -> *const () {
@@ -66,6 +71,7 @@ extern "C" fn extension(_: RStr<'_>) -> *const () {
 /// Gives one result whatever it is given, or needs what no host knows.
 struct Odd {
     needy: bool,
+    choosy: bool,
 }
 
 impl BatchObject for Odd {
@@ -81,6 +87,7 @@ impl BatchObject for Odd {
             max_batch: 0,
             preferred_batch: 1,
             idempotent: false,
+            batch_key: if self.choosy { BatchKeyTag(98) } else { BatchKeyTag::ANY },
             ext: RVec::new(),
         })
     }
@@ -130,14 +137,18 @@ fn a_plugin_that_refuses_the_host() {
 fn kinds_of_a_later_version_are_passed_over() {
     let plugin = load(welcome).unwrap().descriptor;
     let kinds: Vec<_> = plugin.kinds.iter().map(|k| k.kind.as_str()).collect();
-    assert_eq!(kinds, ["forgetful", "needy"]);
+    assert_eq!(kinds, ["forgetful", "needy", "choosy"]);
 }
 
 #[test]
 fn needs_of_a_later_version_are_not_met() {
-    let Err(error) = create(&load(welcome).unwrap(), "needy") else { panic!("no error") };
-    assert_eq!(error.kind(), StageErrorKind::Unsupported);
-    assert!(error.message().contains("kind of result number 99 is not known"), "{error}");
+    fn check(kind: &str, expected: &str) {
+        let Err(error) = create(&load(welcome).unwrap(), kind) else { panic!("no error") };
+        assert_eq!(error.kind(), StageErrorKind::Unsupported);
+        assert!(error.message().contains(expected), "{error}");
+    }
+    check("needy", "kind of result number 99 is not known");
+    check("choosy", "batch key number 98 is not known");
 }
 
 #[test]

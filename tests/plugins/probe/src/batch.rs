@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use nv_plugin_sdk::{
-    Artifact, BatchCapabilities, BatchEntry, BatchProcessor, BuildContext, Capabilities, DataKind, FromConfig,
+    Artifact, BatchCapabilities, BatchEntry, BatchKey, BatchProcessor, BuildContext, Capabilities, DataKind, FromConfig,
     StageError, serde,
 };
 
@@ -50,6 +50,7 @@ impl BatchProcessor for Census {
             max_batch: self.config.max_batch,
             preferred_batch: Some(8),
             idempotent: true,
+            batch_key: BatchKey::Format,
         }
     }
 

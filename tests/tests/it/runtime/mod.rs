@@ -5,6 +5,7 @@ mod batch;
 mod cascade;
 mod conduct;
 mod hang;
+mod keys;
 mod lifecycle;
 mod pause;
 mod recovery;
