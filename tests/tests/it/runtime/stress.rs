@@ -6,14 +6,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nv_core::{
-    BBox, CancelToken, Frame, FrameError, FrameHeader, FrameMemory, HostView, MemoryKind, PixelFormat, PlaneView, Pts,
-    Size,
+    BBox, CancelToken, Frame, FrameError, FrameHeader, FrameMemory, HostView, MemoryKind, Name, PixelFormat, PlaneView,
+    Pts, Size,
 };
 use nv_perception::{
-    BatchCapabilities, BatchEntry, BatchProcessor, FrameSource, Object, OutputSink, SinkError, SinkErrorKind,
-    SourceError, SourceErrorKind, SourceEvent, SourceItem, StageError, StageErrorKind, StageOutput, StreamInfo,
+    Attribute, BatchCapabilities, BatchEntry, BatchProcessor, Capabilities, DataKind, FrameSource, Object, ObjectId,
+    OutputSink, Region, SinkError, SinkErrorKind, SourceError, SourceErrorKind, SourceEvent, SourceItem, StageError,
+    StageErrorKind, StageOutput, StreamInfo, Track, TrackId, TrackState, Value,
 };
-use nv_runtime::{BatchConfig, BatchRequest, QueuePolicy, RestartConfig, SinkConfig, StageFactory, StepErrorPolicy};
+use nv_runtime::{
+    BatchConfig, BatchRequest, QueuePolicy, RegionOptions, RestartConfig, SinkConfig, StageFactory, StepErrorPolicy,
+    StepOptions,
+};
 use nv_tests::{scene_source, stage};
 
 use super::*;
@@ -144,18 +148,48 @@ impl FrameSource for Camera {
     }
 }
 
-/// What any step makes of a frame: an object that says whose and which it is.
-fn about(feed: &nv_core::Name, frame: &Frame, id: nv_perception::ObjectId) -> StageOutput {
-    let object =
-        Object { class: Some(feed.clone()), ..Object::new(id, frame.pts().as_nanos() as u32, 1.0, BBox::default()) };
-    StageOutput { objects: Some(vec![object]), ..StageOutput::default() }
+/// What any step makes of a frame: so many objects that say whose and which it is.
+fn about(feed: &Name, frame: &Frame, ObjectId(first): ObjectId, count: u32) -> StageOutput {
+    let number = frame.pts().as_nanos() as u32;
+    let object = |id| Object {
+        class: Some(feed.clone()),
+        ..Object::new(ObjectId(id), number, 1.0, BBox::new(0.0, 0.0, 2.0, 2.0))
+    };
+    StageOutput { objects: Some((first..first + count).map(object).collect()), ..StageOutput::default() }
+}
+
+/// What is found in a region: an object in it, and whose its object is.
+fn about_region(entry: &BatchEntry, region: &Region) -> StageOutput {
+    assert!(entry.perception().object(region.object).is_some(), "a region of nothing");
+    let whose = Attribute { object: region.object, name: "whose".into(), value: entry.feed().as_str().into() };
+    let found = about(entry.feed(), entry.frame(), entry.next_object_id(), 1);
+    StageOutput { attributes: vec![whose], ..found }
+}
+
+/// Follows the n-th object of each frame as one and the same.
+fn follower() -> StageFactory {
+    stage(|input| {
+        let track = |(i, o): (usize, &Object)| Track {
+            id: TrackId(i as u64),
+            state: TrackState::Confirmed,
+            object: Some(o.id),
+            class_id: o.class_id,
+            class: None,
+            score: o.score,
+            bbox: o.bbox,
+            age: Duration::ZERO,
+        };
+        let tracks = Some(input.perception().objects().iter().enumerate().map(track).collect());
+        Ok(StageOutput { tracks, ..StageOutput::default() })
+    })
 }
 
 struct Unsteady(Luck);
 
 impl BatchProcessor for Unsteady {
     fn capabilities(&self) -> BatchCapabilities {
-        BatchCapabilities::default()
+        let step = Capabilities { produces: vec![DataKind::Objects], ..Capabilities::default() };
+        BatchCapabilities { step, ..BatchCapabilities::default() }
     }
 
     fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError> {
@@ -173,7 +207,13 @@ impl BatchProcessor for Unsteady {
                 0 => entry.finish(Err(StageError::input("not this one"))),
                 1 => {}
                 _ => {
-                    let found = about(entry.feed(), entry.frame(), entry.next_object_id());
+                    let found = match entry.region().cloned() {
+                        Some(region) => about_region(entry, &region),
+                        None => {
+                            let count = 1 + self.0.below(20) as u32;
+                            about(entry.feed(), entry.frame(), entry.next_object_id(), count)
+                        }
+                    };
                     entry.finish(Ok(found));
                 }
             }
@@ -200,7 +240,7 @@ fn clumsy(luck: &Luck) -> StageFactory {
         0 => Err(StageError::input("not this one")),
         1 => Err(StageError::fatal("worn out")),
         2 => stumble(),
-        _ => Ok(about(&input.stream().feed, input.frame(), input.next_object_id())),
+        _ => Ok(about(&input.stream().feed, input.frame(), input.next_object_id(), 1)),
     })
 }
 
@@ -240,13 +280,28 @@ impl World<'_> {
     fn add_feed(&mut self, number: u64) {
         let luck = &self.luck;
         let mut pipeline = FeedPipeline::builder();
+        let mut looked = false;
         for (place, point) in self.points.iter().enumerate() {
             if luck.one_in(2) {
                 pipeline = pipeline.stage(format!("stage {place}"), clumsy(&luck.fork()));
             }
-            if !luck.one_in(4) {
-                pipeline = pipeline.batch(point);
+            if luck.one_in(4) {
+                continue;
             }
+            let mut options = StepOptions::default();
+            if luck.one_in(3) {
+                options.every = 1 + luck.below(3) as u32;
+                // Frames are a nanosecond apart.
+                options.max_rate = luck.one_in(2).then_some(4e8);
+            }
+            if looked && !luck.one_in(3) {
+                pipeline = pipeline.stage("follower", follower());
+                let refresh = luck.one_in(2).then(|| Duration::from_nanos(1 + luck.below(12)));
+                let max_regions = 1 + luck.below(25) as usize;
+                options.regions = Some(RegionOptions { max_regions, refresh, ..RegionOptions::default() });
+            }
+            pipeline = pipeline.batch_with(point, options);
+            looked = true;
         }
         let cameras = Cameras { luck: luck.fork(), held: self.held.clone() };
         let spec = SourceSpec::new("stress:");
@@ -297,6 +352,13 @@ impl World<'_> {
             assert_eq!(seen.len() as u64, frames.emitted, "{stats:?}");
             assert!(seen.is_sorted_by(|a, b| a.frame.seq() < b.frame.seq()), "outputs leave in order");
             for output in seen {
+                let mut ids: Vec<_> = output.perception.objects().iter().map(|o| o.id).collect();
+                ids.sort_unstable();
+                assert!(ids.is_sorted_by(|a, b| a < b), "two objects with one id: {ids:?}");
+                for Attribute { object, value, .. } in output.perception.attributes() {
+                    assert!(ids.binary_search(object).is_ok(), "an attribute of nothing");
+                    assert_eq!(*value, Value::from(output.feed.as_str()), "what is known of another feed's object");
+                }
                 for object in output.perception.objects() {
                     assert_eq!(object.class.as_ref(), Some(&output.feed), "a result of another feed");
                     assert_eq!(i64::from(object.class_id), output.frame.pts().as_nanos(), "a result of another frame");
@@ -319,6 +381,7 @@ fn run(seed: u64) {
             max_latency: Duration::from_micros(luck.below(500)),
             max_in_flight_per_feed: 1 + luck.below(4) as usize,
             max_pending: 8 + luck.below(40) as usize,
+            max_regions_per_frame: 1 + luck.below(30) as usize,
             ..BatchConfig::default()
         };
         let config = match luck.one_in(2) {
