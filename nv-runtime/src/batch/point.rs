@@ -1,13 +1,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-<<<<<<< HEAD
-use nv_core::{Clock as _, DropReason, HealthKind, MonoTime, Name};
-use nv_perception::{BatchCapabilities, BatchEntry};
-=======
-use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name, SystemClock};
+use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name};
 use nv_perception::{BatchCapabilities, BatchEntry, BatchKey};
->>>>>>> 7b4c630 (Batch keys, and the fairness bound published and held against random worlds)
 
 use super::account::Account;
 use super::breaker::BreakerChange;

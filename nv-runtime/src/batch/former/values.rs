@@ -3,6 +3,8 @@ use std::time::Duration;
 use nv_core::MonoTime;
 use serde::{Deserialize, Serialize};
 
+use crate::decisions::nanos;
+
 /// Names a lane. A lane that was detached leaves a key that fits no other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct LaneKey {
@@ -22,6 +24,14 @@ impl LaneKey {
 pub(crate) struct EntryKey {
     pub(super) index: u32,
     pub(super) generation: u32,
+}
+
+#[cfg(test)]
+impl EntryKey {
+    /// A key for tests of what only compares keys.
+    pub(crate) fn numbered(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
 }
 
 /// The part of the config that decides.
@@ -46,6 +56,7 @@ pub(crate) struct LaneSpec {
 
 /// Why a submission was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Refusal {
     /// The lane has no free slot.
     NoSlot,
@@ -58,12 +69,13 @@ pub(crate) enum Refusal {
 }
 
 /// What an idle instance should do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Decision {
     /// Take a batch now.
     Dispatch,
     /// Look again at this time, or when something was submitted.
-    WaitUntil(MonoTime),
+    WaitUntil(#[serde(with = "nanos")] MonoTime),
     /// Nothing waits. Look again when something was submitted.
     Idle,
 }
@@ -79,12 +91,15 @@ pub(crate) struct BoundPart<T> {
 }
 
 /// A part that leaves the former, to be computed.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(bound = "")]
 pub(crate) struct Taken<T> {
     pub(crate) key: EntryKey,
     /// Which part of the entry it is.
     pub(crate) part: u32,
+    #[serde(skip)]
     pub(crate) payload: T,
     /// From submission to now.
+    #[serde(with = "nanos")]
     pub(crate) wait: Duration,
 }
