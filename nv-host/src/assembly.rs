@@ -3,7 +3,7 @@ use std::fmt;
 use nv_perception::StageError;
 use nv_runtime::{BatchHandle, BatchStartError, DecisionLog, FeedPipeline, PipelineError, Runtime, RuntimeConfig};
 
-use crate::config::{Plan, StepRef};
+use crate::config::{Plan, StepPlan, StepRef};
 use crate::exit::{Exit, Failure, Result};
 use crate::plugins::{Plugins, exit_of, placed, with_causes};
 
@@ -65,15 +65,15 @@ impl Assembly {
         plan: &Plan,
         plugins: &Plugins,
         batches: &[Option<BatchHandle>],
-        steps: &[StepRef],
+        steps: &[StepPlan],
         at: Option<&str>,
     ) -> Result<FeedPipeline> {
         let mut builder = FeedPipeline::builder();
-        for step in steps {
+        for StepPlan { step, options } in steps {
             builder = match *step {
                 // Every batch point that a feed uses was made.
                 StepRef::Batch(index) => match &batches[index] {
-                    Some(handle) => builder.batch(handle),
+                    Some(handle) => builder.batch_with(handle, options.clone()),
                     None => builder,
                 },
                 StepRef::Stage(index) => {

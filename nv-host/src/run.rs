@@ -103,6 +103,8 @@ fn feed_config(feed: &FeedPlan, config: FeedConfig, sinks: Vec<SinkConfig>) -> F
         report_threshold: feed.report_threshold,
         provenance: feed.provenance,
         frame_limit: feed.frame_limit,
+        weight: feed.weight.unwrap_or(config.weight),
+        stage_timeout: feed.stage_timeout.unwrap_or(config.stage_timeout),
         restart: feed.restart.clone(),
         ..config
     }

@@ -9,6 +9,7 @@ mod output;
 mod plan;
 mod raw;
 mod restart;
+mod steps;
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,13 +19,14 @@ use toml::de::DeTable;
 
 pub(crate) use explain::suggestion;
 pub(crate) use output::Place;
-pub(crate) use plan::{BatchPlan, FeedPlan, KindRef, Overrides, Plan, StagePlan, StepRef};
+pub(crate) use plan::{BatchPlan, FeedPlan, KindRef, Overrides, Plan, StagePlan, StepPlan, StepRef};
 pub(crate) use raw::OutputFormat;
 
 use crate::exit::{Exit, Failure, Result};
 use duration::RawDuration;
 use origin::Origin;
 use raw::{RawBatch, RawConfig, RawFeed, RawStage, Text};
+use steps::RawStep;
 
 /// What a run without a config file is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +81,7 @@ impl Plan {
             let tracks = overrides.format == Some(OutputFormat::Mot) || !naming::is_picture(source);
             tracked |= tracks;
             let steps: &[&str] = if tracks { &["detector", "track"] } else { &["detector"] };
-            feed.steps = Some(steps.iter().map(|s| bare(s)).collect());
+            feed.steps = Some(steps.iter().map(|s| toml::Spanned::new(0..0, RawStep::new(s))).collect());
             raw.feed.push(toml::Spanned::new(0..0, feed));
         }
         if tracked {

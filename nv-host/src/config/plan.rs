@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nv_infer::Device;
 use nv_perception::SourceSpec;
-use nv_runtime::{BatchConfig, QueuePolicy, RestartConfig, StepErrorPolicy};
+use nv_runtime::{BatchConfig, QueuePolicy, RestartConfig, StepErrorPolicy, StepOptions};
 use serde_json::{Value, json};
 
 use super::naming;
@@ -77,7 +77,7 @@ pub(crate) struct StagePlan {
 pub(crate) struct FeedPlan {
     pub(crate) name: String,
     pub(crate) spec: SourceSpec,
-    pub(crate) steps: Vec<StepRef>,
+    pub(crate) steps: Vec<StepPlan>,
     pub(crate) report_threshold: f32,
     pub(crate) on_step_error: StepErrorPolicy,
     pub(crate) queue_capacity: Option<usize>,
@@ -86,11 +86,20 @@ pub(crate) struct FeedPlan {
     pub(crate) max_in_pipeline: Option<usize>,
     pub(crate) provenance: bool,
     pub(crate) frame_limit: Option<u64>,
+    pub(crate) weight: Option<u32>,
+    pub(crate) stage_timeout: Option<Duration>,
     pub(crate) restart: RestartConfig,
     pub(crate) at: Option<String>,
 }
 
-/// A step of a feed: an index into the plan's batch points or stages.
+/// A step of a feed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StepPlan {
+    pub(crate) step: StepRef,
+    pub(crate) options: StepOptions,
+}
+
+/// What a step of a feed is: an index into the plan's batch points or stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StepRef {
     Batch(usize),
@@ -203,12 +212,18 @@ impl Plan {
 
     /// Whether a feed has this step.
     pub(crate) fn uses(&self, step: StepRef) -> bool {
-        self.feeds.iter().any(|feed| feed.steps.contains(&step))
+        self.feeds.iter().any(|feed| feed.has_step(step))
+    }
+}
+
+impl FeedPlan {
+    fn has_step(&self, step: StepRef) -> bool {
+        self.steps.iter().any(|s| s.step == step)
     }
 }
 
 /// A check in progress: gathers what is wrong.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     origin: &'a Origin,
     base_dir: &'a Path,
     errors: Vec<String>,
@@ -216,7 +231,15 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn error(&mut self, span: &Range<usize>, message: impl AsRef<str>) {
+    /// As [`error`](Self::error), but for what stands in the defaults: it is wrong once, not once for each feed.
+    pub(super) fn error_once(&mut self, span: &Range<usize>, message: impl AsRef<str>) {
+        let message = self.origin.say(span, message);
+        if !self.errors.contains(&message) {
+            self.errors.push(message);
+        }
+    }
+
+    pub(super) fn error(&mut self, span: &Range<usize>, message: impl AsRef<str>) {
         // A message about the file as a whole has its name, not a place in it.
         self.errors.push(self.origin.say(span, message));
     }
@@ -247,8 +270,8 @@ impl Check<'_> {
             max_age: raw.max_age.map_or(d.max_age, |t| t.0),
             startup_timeout: raw.startup_timeout.map_or(d.startup_timeout, |t| t.0),
             max_in_flight_per_feed: raw.max_in_flight_per_feed.unwrap_or(d.max_in_flight_per_feed),
+            max_regions_per_frame: raw.max_regions_per_frame.unwrap_or(d.max_regions_per_frame),
             max_pending: raw.max_pending.unwrap_or(d.max_pending),
-            ..d
         };
         if let Err(error) = settings.validate() {
             self.error(&name.span(), format!("[batch.{}]: {error}", name.get_ref()));
@@ -281,42 +304,7 @@ impl Check<'_> {
         }
     }
 
-    fn steps(
-        &mut self,
-        steps: Option<&[Text]>,
-        feed: &str,
-        batches: &[BatchPlan],
-        stages: &[StagePlan],
-    ) -> Vec<StepRef> {
-        let known: Vec<&str> =
-            batches.iter().map(|b| b.name.as_str()).chain(stages.iter().map(|s| s.name.as_str())).collect();
-        let Some(steps) = steps else {
-            self.error(&(0..0), format!("feed {feed:?} has no steps; name some, in the feed or in [defaults]"));
-            return Vec::new();
-        };
-        let mut resolved = Vec::with_capacity(steps.len());
-        for (i, step) in steps.iter().enumerate() {
-            let name = step.get_ref();
-            if steps[..i].iter().any(|other| other.get_ref() == name) {
-                self.error(&step.span(), format!("feed {feed:?} has the step {name:?} twice"));
-            } else if let Some(at) = batches.iter().position(|b| b.name == *name) {
-                resolved.push(StepRef::Batch(at));
-            } else if let Some(at) = stages.iter().position(|s| s.name == *name) {
-                resolved.push(StepRef::Stage(at));
-            } else {
-                let hint = suggestion(name, &known, "there are");
-                let message = format!("there is no step {name:?}: no [batch.{name}] and no [stage.{name}]; {hint}");
-                let message = self.origin.say(&step.span(), message);
-                // A wrong name in the defaults is wrong once, not once for each feed.
-                if !self.errors.contains(&message) {
-                    self.errors.push(message);
-                }
-            }
-        }
-        resolved
-    }
-
-    fn feed(&mut self, raw: RawFeed, name: String, steps: Vec<StepRef>, at: Option<String>) -> FeedPlan {
+    fn feed(&mut self, raw: RawFeed, name: String, steps: Vec<StepPlan>, at: Option<String>) -> FeedPlan {
         let report_threshold = raw.report_threshold.map_or(REPORT_THRESHOLD, |threshold| {
             if !(0.0..=1.0).contains(threshold.get_ref()) {
                 let message = format!("report_threshold is {}, and must be from 0 to 1", threshold.get_ref());
@@ -338,6 +326,21 @@ impl Check<'_> {
                 self.error(&limit.span(), "limit is 0, which would run nothing; give at least 1");
             }
             limit.into_inner()
+        });
+        let weight = raw.weight.map(|weight| {
+            if !(1..=1000).contains(weight.get_ref()) {
+                self.error_once(&weight.span(), format!("weight is {}, and must be from 1 to 1000", weight.get_ref()));
+            }
+            weight.into_inner()
+        });
+        let stage_timeout = raw.stage_timeout.map(|limit| {
+            if limit.get_ref().0.is_zero() {
+                self.error_once(
+                    &limit.span(),
+                    "stage_timeout is 0, and no stage could ever run; give at least \"1ms\"",
+                );
+            }
+            limit.into_inner().0
         });
         let restart = self.restart(&name, raw.restart);
         let spec = SourceSpec {
@@ -365,6 +368,8 @@ impl Check<'_> {
             max_in_pipeline,
             provenance: raw.provenance.unwrap_or(true),
             frame_limit,
+            weight,
+            stage_timeout,
             restart,
             at,
         }
@@ -484,7 +489,7 @@ impl Check<'_> {
         let batches = batches.iter().enumerate().map(|(i, b)| (StepRef::Batch(i), "batch", &b.name, &b.at));
         let stages = stages.iter().enumerate().map(|(i, s)| (StepRef::Stage(i), "stage", &s.name, &s.at));
         for (step, table, name, at) in batches.chain(stages) {
-            if !feeds.iter().any(|feed| feed.steps.contains(&step)) {
+            if !feeds.iter().any(|feed| feed.has_step(step)) {
                 let place = at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
                 self.warnings.push(format!("{place}[{table}.{name}] is in no feed's steps and is left out"));
             }
@@ -505,6 +510,8 @@ fn with_defaults(feed: RawFeed, defaults: &super::raw::RawDefaults) -> RawFeed {
         max_in_pipeline: feed.max_in_pipeline.or_else(|| d.max_in_pipeline.clone()),
         provenance: feed.provenance.or(d.provenance),
         limit: feed.limit.or_else(|| d.limit.clone()),
+        weight: feed.weight.or_else(|| d.weight.clone()),
+        stage_timeout: feed.stage_timeout.or_else(|| d.stage_timeout.clone()),
         restart: RawRestart::of_feed(feed.restart, d.restart.as_ref()),
         ..feed
     }

@@ -6,6 +6,7 @@ use toml::Spanned;
 
 use super::duration::RawDuration;
 use super::restart::RawRestart;
+use super::steps::RawStep;
 
 /// A text and its place in the file.
 pub(crate) type Text = Spanned<String>;
@@ -26,7 +27,7 @@ pub(crate) struct RawConfig {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawDefaults {
-    pub(crate) steps: Option<Vec<Text>>,
+    pub(crate) steps: Option<Vec<Spanned<RawStep>>>,
     pub(crate) live: Option<bool>,
     pub(crate) report_threshold: Option<Spanned<f32>>,
     pub(crate) on_step_error: Option<RawStepError>,
@@ -36,6 +37,8 @@ pub(crate) struct RawDefaults {
     pub(crate) max_in_pipeline: Option<Spanned<usize>>,
     pub(crate) provenance: Option<bool>,
     pub(crate) limit: Option<Spanned<u64>>,
+    pub(crate) weight: Option<Spanned<u32>>,
+    pub(crate) stage_timeout: Option<Spanned<RawDuration>>,
     pub(crate) restart: Option<Spanned<RawRestart>>,
 }
 
@@ -47,7 +50,7 @@ pub(crate) struct RawFeed {
     pub(crate) source: Text,
     #[serde(default)]
     pub(crate) options: BTreeMap<String, RawOption>,
-    pub(crate) steps: Option<Vec<Text>>,
+    pub(crate) steps: Option<Vec<Spanned<RawStep>>>,
     pub(crate) live: Option<bool>,
     pub(crate) report_threshold: Option<Spanned<f32>>,
     pub(crate) on_step_error: Option<RawStepError>,
@@ -57,6 +60,8 @@ pub(crate) struct RawFeed {
     pub(crate) max_in_pipeline: Option<Spanned<usize>>,
     pub(crate) provenance: Option<bool>,
     pub(crate) limit: Option<Spanned<u64>>,
+    pub(crate) weight: Option<Spanned<u32>>,
+    pub(crate) stage_timeout: Option<Spanned<RawDuration>>,
     pub(crate) restart: Option<Spanned<RawRestart>>,
 }
 
@@ -77,6 +82,8 @@ impl RawFeed {
             max_in_pipeline: None,
             provenance: None,
             limit: None,
+            weight: None,
+            stage_timeout: None,
             restart: None,
         }
     }
@@ -95,6 +102,7 @@ pub(crate) struct RawBatch {
     pub(crate) max_age: Option<RawDuration>,
     pub(crate) startup_timeout: Option<RawDuration>,
     pub(crate) max_in_flight_per_feed: Option<usize>,
+    pub(crate) max_regions_per_frame: Option<usize>,
     pub(crate) max_pending: Option<usize>,
     #[serde(default)]
     pub(crate) config: Map<String, Value>,
@@ -112,6 +120,7 @@ impl RawBatch {
             max_age: None,
             startup_timeout: None,
             max_in_flight_per_feed: None,
+            max_regions_per_frame: None,
             max_pending: None,
             config: Map::new(),
         }

@@ -5,6 +5,8 @@ use nv_runtime::{QueuePolicy, RestartConfig, RestartTrigger, StepErrorPolicy};
 
 use super::*;
 
+mod steps;
+
 fn variable(name: &str) -> Option<String> {
     match name {
         "CAM_USER" => Some("joe".into()),
@@ -99,8 +101,9 @@ fn a_site() {
     assert_eq!(yard.spec.base_dir, Path::new("cfg"));
     assert_eq!(yard.spec.options["fps"], "10");
     // Stages are in the order of their names.
-    assert_eq!(gate.steps, [StepRef::Batch(0), StepRef::Stage(1)]);
-    assert_eq!(yard.steps, [StepRef::Batch(0), StepRef::Stage(1), StepRef::Stage(0)]);
+    let steps = |feed: &FeedPlan| feed.steps.iter().map(|s| s.step).collect::<Vec<_>>();
+    assert_eq!(steps(gate), [StepRef::Batch(0), StepRef::Stage(1)]);
+    assert_eq!(steps(yard), [StepRef::Batch(0), StepRef::Stage(1), StepRef::Stage(0)]);
     assert_eq!(plan.outputs[0].place("yard"), Place::File("cfg/out/yard.jsonl".into()));
 }
 
@@ -171,7 +174,7 @@ fn unknown_keys_are_errors_with_a_suggestion() {
     check_error(
         "[defaults]\nwhatever = 1\n",
         expect![[
-            r#"site.toml:2:1: unknown key `whatever` in [defaults]; the keys here are `steps`, `live`, `report_threshold`, `on_step_error`, `queue_capacity`, `queue_policy`, `freshness`, `max_in_pipeline`, `provenance`, `limit`, `restart`"#
+            r#"site.toml:2:1: unknown key `whatever` in [defaults]; the keys here are `steps`, `live`, `report_threshold`, `on_step_error`, `queue_capacity`, `queue_policy`, `freshness`, `max_in_pipeline`, `provenance`, `limit`, `weight`, `stage_timeout`, `restart`"#
         ]],
     );
 }
@@ -380,11 +383,26 @@ fn the_manuals_example_is_sound() {
 #[test]
 fn the_manual_has_every_key() {
     let tables = ["[defaults]", "[defaults.restart]", "[batch.x]", "[stage.x]", "[plugin.x]", "[[feed]]", "[[output]]"];
-    for table in tables {
-        let failure = plan(&format!("{table}\nqqqqqqqqqq = 1\n")).unwrap_err();
+    let step =
+        |before: &str, after: &str| format!("[defaults]\nsteps = [{{ step = 'x', {before}qqqqqqqqqq = 1{after} }}]\n");
+    let steps = [step("", ""), step("skip_while = [{ ", " }]"), step("regions = { ", " }")];
+    for text in tables.map(|table| format!("{table}\nqqqqqqqqqq = 1\n")).iter().chain(&steps) {
+        let failure = plan(text).unwrap_err();
         let (_, keys) = failure.messages[0].split_once("the keys here are ").unwrap();
         for key in keys.split(", ") {
-            assert!(MANUAL.contains(&format!("| {key} |")), "{table} {key}");
+            assert!(MANUAL.contains(&format!("| {key} |")), "{text} {key}");
         }
     }
+}
+
+#[test]
+fn the_manuals_steps_are_sound() {
+    let example = MANUAL.split("```toml\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
+    let plan = plan(&format!(
+        "{example}[stage.motion]\nuse = 'acme/motion'\n[stage.track]\nuse = 'track/bytetrack'\n[batch.classifier]\nuse = 'acme/classify'\n{}",
+        REST.replace("steps = ['detector', 'track']\n", "").replace("[stage.track]\nuse = 'track/bytetrack'\n", "")
+    ));
+    let plan = plan.unwrap();
+    assert_eq!(plan.feeds[0].steps.len(), 4);
+    assert!(plan.feeds[0].steps.iter().any(|s| s.options.regions.is_some()));
 }
