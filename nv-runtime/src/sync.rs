@@ -1,5 +1,5 @@
 //! The locks of the runtime's shells, in one place: those of the system, or with the feature `model-check` those of a model
-//! checker, which tries many schedules of the threads that use them.
+//! checker, which tries many schedules of the threads that use them. So with the clock by which they wait.
 
 #[cfg(feature = "model-check")]
 mod model;

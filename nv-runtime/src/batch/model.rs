@@ -43,7 +43,7 @@ fn frame() -> Frame {
 fn point(config: BatchConfig) -> Arc<Point> {
     let clock = Arc::new(SystemClock::new());
     let health = HealthHub::new(clock.clone(), 8);
-    Arc::new(Point::new("detector".into(), config, clock, health))
+    Arc::new(Point::new("detector".into(), config, clock, health, None))
 }
 
 /// Small batches that are never held.

@@ -283,10 +283,10 @@ impl Restarts {
 
 #[cfg(test)]
 mod tests {
-    use nv_core::SystemClock;
     use nv_perception::SourceError;
 
     use super::*;
+    use crate::sync::SystemClock;
 
     #[test]
     fn lag_is_a_live_feeds_alone() {
