@@ -335,6 +335,10 @@ impl<T> IntakeCore<T> {
         }
         self.ledger.drop_before(self.queue.first().unwrap_or(u64::MAX), reason, now);
         self.claims = 0;
+        self.log.note(|| {
+            let hung = hung.map(|(seq, step)| (seq, step.clone()));
+            (Input::TakeBack { now: At(now), hung, reason }, self.counts())
+        });
         (std::mem::take(&mut self.bound), std::mem::take(&mut self.superseded))
     }
 

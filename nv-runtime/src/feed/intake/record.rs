@@ -23,6 +23,7 @@ pub(crate) enum Input {
     Drop { now: At, seq: u64, reason: DropReason, step: Option<Name> },
     Close { now: At, reason: DropReason },
     Abandon { now: At, reason: DropReason },
+    TakeBack { now: At, hung: Option<(u64, Name)>, reason: DropReason },
     Restarting { now: At, restarting: bool },
     Bind { now: At, key: EntryKey },
     VoidClaims { now: At, count: usize, reason: DropReason },
@@ -66,6 +67,9 @@ impl Recorded for IntakeCore<()> {
             Input::Drop { now: At(now), seq, reason, step } => drop(self.drop_frame(now, seq, reason, step.as_ref())),
             Input::Close { now: At(now), reason } => drop(self.close(now, reason)),
             Input::Abandon { now: At(now), reason } => drop(self.abandon(now, reason)),
+            Input::TakeBack { now: At(now), hung, reason } => {
+                drop(self.take_back(now, hung.as_ref().map(|(seq, step)| (*seq, step)), reason));
+            }
             Input::Restarting { now: At(now), restarting } => drop(self.set_restarting(now, restarting)),
             Input::Bind { now: At(now), key } => drop(self.bind(now, key, &mut 0)),
             Input::VoidClaims { now: At(now), count, reason } => self.void_claims(now, count, reason),

@@ -5,6 +5,7 @@ use nv_perception::StageOutput;
 use nv_runtime::{BatchConfig, RestartConfig, StageFactory};
 use nv_tests::{Gate, fed_source, gate, number_processor, scene_source, stage};
 
+use super::decisions::recorded;
 use super::*;
 
 const LIMIT: Duration = Duration::from_millis(50);
@@ -33,7 +34,7 @@ fn told(health: &Receiver<HealthEvent>) -> Vec<String> {
 
 #[test]
 fn a_camera_goes_on_with_a_new_pipeline_when_a_stage_hangs() {
-    let runtime = runtime();
+    let (runtime, recording) = recorded();
     let health = runtime.health();
     let detector = batch(&runtime, number_processor(), BatchConfig::default());
     let (gate, hangs) = hangs_at(2);
@@ -92,6 +93,7 @@ fn a_camera_goes_on_with_a_new_pipeline_when_a_stage_hangs() {
         ]
     );
     shut_down(&runtime);
+    recording.check();
 }
 
 #[test]

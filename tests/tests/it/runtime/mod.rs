@@ -4,6 +4,7 @@ mod accounting;
 mod batch;
 mod cascade;
 mod conduct;
+mod decisions;
 mod hang;
 mod keys;
 mod lifecycle;

@@ -7,6 +7,7 @@ use nv_perception::{FrameSource, SourceError, SourceErrorKind, SourceItem, Stage
 use nv_runtime::{BatchConfig, RestartConfig, RestartTrigger, StageFactory};
 use nv_tests::{fed_source, number_processor, stage, tally_stage};
 
+use super::decisions::recorded;
 use super::*;
 
 /// Restarts without much ado.
@@ -37,7 +38,7 @@ fn wait_for(health: &Receiver<HealthEvent>, wanted: impl Fn(&HealthKind) -> bool
 
 #[test]
 fn a_camera_that_is_lost_is_opened_again_as_a_new_session() {
-    let runtime = runtime();
+    let (runtime, recording) = recorded();
     let health = runtime.health();
     let detector = batch(&runtime, number_processor(), BatchConfig::default());
     let (feeder, source) = fed_source(true);
@@ -76,6 +77,7 @@ fn a_camera_that_is_lost_is_opened_again_as_a_new_session() {
     // Within a second: what repeats is told of at once, and before the feed's end.
     assert_eq!(told, ["1 opened 0", "1 lost: the stream ended", "1 lost: test:: no luck", "2 opened 2"]);
     shut_down(&runtime);
+    recording.check();
 }
 
 #[test]

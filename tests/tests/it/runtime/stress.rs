@@ -20,6 +20,7 @@ use nv_runtime::{
 };
 use nv_tests::{scene_source, stage};
 
+use super::decisions::recorded;
 use super::*;
 
 /// Numbers that follow from a seed (splitmix64).
@@ -373,7 +374,8 @@ impl World<'_> {
 
 fn run(seed: u64) {
     let luck = Luck::new(seed);
-    let runtime = runtime();
+    let recorded = (seed % 2 == 1).then(recorded);
+    let (runtime, recording) = recorded.map_or_else(|| (runtime(), None), |(r, recording)| (r, Some(recording)));
     let point = |name: &str| {
         let config = BatchConfig {
             max_batch_size: 1 + luck.below(6) as usize,
@@ -420,6 +422,9 @@ fn run(seed: u64) {
     });
     world.check_ended();
     shut_down(&runtime);
+    if let Some(recording) = recording {
+        recording.check();
+    }
     for point in &world.points {
         let metrics = point.metrics();
         assert_eq!((metrics.pending, metrics.in_dispatch), (0, 0), "{metrics:?}");
