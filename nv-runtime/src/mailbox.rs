@@ -65,6 +65,27 @@ impl<T> Sender<T> {
     /// # Errors
     /// It was not taken.
     pub(crate) fn offer(&self, value: T) -> Result<(), Refused<T>> {
+        self.put(value, |_| true)
+    }
+
+    /// The same, but for what comes while less than half of the mailbox is full the receiver is not woken: it is to be
+    /// [called](Self::call) in time.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub(crate) fn leave(&self, value: T) -> Result<(), Refused<T>> {
+        self.put(value, |waiting| waiting * 2 >= self.0.capacity)
+    }
+
+    /// Has the receiver look at what was left for it.
+    pub(crate) fn call(&self) {
+        let state = self.0.state.lock();
+        if !state.queue.is_empty() {
+            self.0.wake(state);
+        }
+    }
+
+    fn put(&self, value: T, wake: impl FnOnce(usize) -> bool) -> Result<(), Refused<T>> {
         let mut state = self.0.state.lock();
         if state.receiver_gone {
             return Err(Refused::Closed(value));
@@ -74,7 +95,9 @@ impl<T> Sender<T> {
             return Err(Refused::Full(value));
         }
         state.queue.push_back(value);
-        self.0.wake(state);
+        if wake(state.queue.len()) {
+            self.0.wake(state);
+        }
         Ok(())
     }
 }

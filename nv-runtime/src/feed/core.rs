@@ -407,6 +407,11 @@ impl<P> FeedCore<P> {
         self.flow.get_mut(seq).map(|inside| &mut inside.payload)
     }
 
+    /// Whether it would take a frame in if there were more; with how many have been seen.
+    pub(crate) fn awaits_frames(&self) -> Option<usize> {
+        (self.room_for_frames() > 0).then_some(self.queued)
+    }
+
     /// Frames between the queue and the outputs.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -451,17 +456,30 @@ impl<P> FeedCore<P> {
 
     /// Frames to be taken in, as far as there is room.
     fn next_fill(&mut self) -> Option<Action> {
-        let room = self.limit().saturating_sub(self.flow.len() + self.claims);
         let (queued, claims) = (self.queued, self.claims);
-        match self.steps.first_mut() {
-            Some(step) if step.plan.claims => {
-                let at_point = step.used + claims;
-                step.full &= at_point > 0;
-                let free = if step.full { 0 } else { step.slots.saturating_sub(at_point) };
-                let count = queued.saturating_sub(claims).min(room).min(free);
-                (count > 0).then_some(Action::Claim { count })
+        if let Some(step) = self.steps.first_mut() {
+            // What was refused for want of room has left by now.
+            step.full &= step.used + claims > 0;
+        }
+        let room = self.room_for_frames();
+        if self.steps.first().is_some_and(|step| step.plan.claims) {
+            let count = queued.saturating_sub(claims).min(room);
+            return (count > 0).then_some(Action::Claim { count });
+        }
+        (room > 0 && queued > 0).then_some(Action::Take)
+    }
+
+    /// Frames that would be taken in now, or claims made for them.
+    fn room_for_frames(&self) -> usize {
+        let room = self.limit().saturating_sub(self.flow.len() + self.claims);
+        match self.steps.first() {
+            // Where it could only wait for a slot, a frame does so in the queue, under its policy.
+            Some(step) if step.plan.kind == StepKind::Batch && !step.plan.gated => {
+                let waiting = self.flow.waiting_at(0);
+                let free = if step.full { 0 } else { step.slots.saturating_sub(step.used + self.claims + waiting) };
+                room.min(free)
             }
-            _ => (room > 0 && queued > 0).then_some(Action::Take),
+            _ => room,
         }
     }
 

@@ -165,10 +165,22 @@ impl Executor {
         loop {
             self.look();
             loop {
-                let action = self.core.next(self.clock.now(), self.outlet.lock().is_free());
+                let now = self.clock.now();
+                let (may_emit, call_at) = {
+                    let mut outlet = self.outlet.lock();
+                    outlet.call(now);
+                    (outlet.is_free(), outlet.call_at())
+                };
+                let action = self.core.next(now, may_emit);
                 match action {
                     Action::Wait(deadline) => {
-                        self.shared.inbox.wait(deadline.map(|at| self.clock.instant(at)));
+                        if let Some(seen) = self.core.awaits_frames()
+                            && !self.intake.await_frame(seen)
+                        {
+                            break;
+                        }
+                        let until = deadline.into_iter().chain(call_at).min();
+                        self.shared.inbox.wait(until.map(|at| self.clock.instant(at)));
                         break;
                     }
                     Action::Finish => return Finish::Ended,

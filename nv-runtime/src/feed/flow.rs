@@ -190,6 +190,11 @@ impl<P> Flow<P> {
         self.position(seq).map(|at| self.frames[at].step)
     }
 
+    /// Frames to which nothing happens yet at a step.
+    pub(crate) fn waiting_at(&self, step: usize) -> usize {
+        self.frames.iter().filter(|f| f.step == step && f.progress == Progress::Ready).count()
+    }
+
     /// The frames, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &P)> {
         self.frames.iter().map(|f| (f.seq, &f.payload))

@@ -1,4 +1,6 @@
-use nv_core::{Frame, HealthKind, Name};
+use std::time::Duration;
+
+use nv_core::{Frame, HealthKind, MonoTime, Name};
 use nv_perception::{Output, Perception, Provenance};
 
 use super::sink::SinkQueue;
@@ -16,7 +18,13 @@ pub(crate) struct Outlet {
     report_threshold: f32,
     provenance: bool,
     pending: Option<Pending>,
+    /// When the sinks are to be told, at the latest, of what was left for them.
+    call_at: Option<MonoTime>,
 }
+
+/// How long an output of a file may lie in a sink's queue before the sink is told of it. Nobody waits for it, and to wake a
+/// thread for each one costs more than all else that is done for it here.
+const LEAVE: Duration = Duration::from_millis(5);
 
 /// An output, and the sink that it waits for; those before it have it.
 struct Pending {
@@ -34,12 +42,24 @@ impl Outlet {
         provenance: bool,
     ) -> Self {
         let wants_frames = sinks.iter().any(|w| w.wants_frames);
-        Self { feed, health, sinks, wants_frames, patient, report_threshold, provenance, pending: None }
+        Self { feed, health, sinks, wants_frames, patient, report_threshold, provenance, pending: None, call_at: None }
     }
 
     /// Whether another output can be sent.
     pub(crate) fn is_free(&self) -> bool {
         self.pending.is_none()
+    }
+
+    /// When to [call](Self::call) at the latest.
+    pub(crate) fn call_at(&self) -> Option<MonoTime> {
+        self.call_at
+    }
+
+    /// Tells the sinks of what was left for them, if it is time for it.
+    pub(crate) fn call(&mut self, now: MonoTime) {
+        if self.call_at.take_if(|at| *at <= now).is_some() {
+            self.sinks.iter().for_each(SinkQueue::call);
+        }
     }
 
     /// Makes an output and hands it on. Call only while [`is_free`](Self::is_free).
@@ -48,6 +68,9 @@ impl Outlet {
             return;
         }
         perception.retain_reported(self.report_threshold);
+        if self.patient {
+            self.call_at.get_or_insert(provenance.emitted + LEAVE);
+        }
         // Given back before the output can be seen, not after.
         let frame = if self.wants_frames { frame } else { without_pixels(frame) };
         let provenance = self.provenance.then_some(provenance);
@@ -60,7 +83,7 @@ impl Outlet {
     pub(crate) fn flush(&mut self) {
         let Some(Pending { output, sink }) = self.pending.take() else { return };
         for (i, worker) in self.sinks.iter_mut().enumerate().skip(sink) {
-            match worker.offer(Arc::clone(&output)) {
+            match worker.offer(Arc::clone(&output), self.patient) {
                 Ok(()) => {
                     if std::mem::take(&mut worker.passed_by) {
                         let sink = worker.counts().snapshot().sink;

@@ -77,9 +77,10 @@ impl<T> FrameQueue<T> {
         self.policy
     }
 
-    /// Whether it is time to wake a source that waits for room: at half, so that it is not woken for each frame.
-    pub(crate) fn is_half_empty(&self) -> bool {
-        self.frames.len() * 2 <= self.capacity
+    /// Whether it is time to wake a source that waits for room: when most of the queue is free, so that it is not woken for
+    /// each frame.
+    pub(crate) fn is_mostly_free(&self) -> bool {
+        self.frames.len() * 4 <= self.capacity
     }
 
     fn is_full(&self) -> bool {

@@ -81,9 +81,10 @@ impl SinkQueue {
         &self.counts
     }
 
-    /// Offers an output without waiting. A full queue gives it back.
-    pub(crate) fn offer(&self, output: Arc<Output>) -> Result<(), Arc<Output>> {
-        match self.queue.offer(output) {
+    /// Offers an output without waiting. A full queue gives it back. With `later` the sink need not be told of it at once, and
+    /// is to be [called](Self::call).
+    pub(crate) fn offer(&self, output: Arc<Output>, later: bool) -> Result<(), Arc<Output>> {
+        match if later { self.queue.leave(output) } else { self.queue.offer(output) } {
             Ok(()) => Ok(()),
             Err(Refused::Full(output)) => Err(output),
             // The thread has died of a bug of its own; nobody will ever take it.
@@ -92,6 +93,11 @@ impl SinkQueue {
                 Ok(())
             }
         }
+    }
+
+    /// Has the sink look at what was left for it.
+    pub(crate) fn call(&self) {
+        self.queue.call();
     }
 
     /// Counts an output that it did not get.

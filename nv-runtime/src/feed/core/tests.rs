@@ -82,6 +82,7 @@ fn a_full_point_is_asked_again_when_something_has_left_it() {
         check(&mut core, 0, Action::Take);
         core.enter(seq, ());
     }
+    assert_eq!(core.awaits_frames(), None, "a third one could only wait for a slot");
     turn(&mut core, 0, Turn::Submit { seq: 0, step: 0 });
     core.submitted(at(0), 0, entry_key(0), 1);
     turn(&mut core, 0, Turn::Submit { seq: 1, step: 0 });

@@ -267,6 +267,11 @@ impl<T> IntakeCore<T> {
         self.log.note(|| (Input::Glance, &*glance));
     }
 
+    /// Frames that wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Takes the oldest frame out of the queue.
     pub(crate) fn pop(&mut self) -> Option<Queued<T>> {
         let queued = self.queue.pop();
@@ -276,7 +281,7 @@ impl<T> IntakeCore<T> {
 
     /// Whether it is time to wake a source that waits for room.
     pub(crate) fn has_room(&self) -> bool {
-        self.queue.is_half_empty()
+        self.queue.is_mostly_free()
     }
 
     /// Notes that `count` claims are on their way to the batch point.

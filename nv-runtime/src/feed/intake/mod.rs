@@ -28,6 +28,8 @@ pub(crate) struct Intake {
 
 struct State {
     core: IntakeCore,
+    /// Whether the executor wants to hear of the next frame. Else it is not woken for what it can't take yet.
+    wanted: bool,
     source_end: Option<SourceEnd>,
 }
 
@@ -53,7 +55,7 @@ impl Intake {
     ) -> Self {
         let mut core = IntakeCore::new(config);
         core.set_log(IntakeCore::<()>::begin(&config, decisions, &feed));
-        let state = State { core, source_end: None };
+        let state = State { core, wanted: false, source_end: None };
         Self { feed, clock, health, state: Mutex::new(state), room: Condvar::new(), inbox }
     }
 
@@ -76,10 +78,13 @@ impl Intake {
             state = self.room.wait(state);
             arrival = state.core.retry(self.clock.now(), queued);
         }
+        let wanted = std::mem::take(&mut state.wanted);
         drop(state);
         match arrival {
             Arrival::Taken(dropped) => {
-                self.notify();
+                if wanted {
+                    self.notify();
+                }
                 if let Some(dropped) = dropped {
                     self.log_drop(dropped.seq, DropReason::QueueFull);
                     self.tell_of_drops(DropReason::QueueFull, 1);
@@ -128,6 +133,13 @@ impl Intake {
         if !glance.superseded.is_empty() {
             self.tell_of_drops(DropReason::Superseded, glance.superseded.len());
         }
+    }
+
+    /// Has the executor called when a frame comes in. False: there are more already than the `seen`.
+    pub(crate) fn await_frame(&self, seen: usize) -> bool {
+        let mut state = self.state.lock();
+        state.wanted = state.core.queued() <= seen;
+        state.wanted
     }
 
     /// Takes the oldest frame out of the queue.
@@ -215,9 +227,14 @@ impl Intake {
     /// Binds the oldest claim to a frame, as [`IntakeCore::bind`] does.
     pub(crate) fn bind(&self, now: MonoTime, key: EntryKey, superseded: &mut u64) -> Option<Queued> {
         let mut state = self.state.lock();
-        let queued = state.core.bind(now, key, superseded)?;
+        let queued = state.core.bind(now, key, superseded);
         let has_room = state.core.has_room();
         drop(state);
+        let Some(queued) = queued else {
+            // A slot is free that the executor believes to be in use.
+            self.notify();
+            return None;
+        };
         if has_room {
             self.room.notify_one();
         }
