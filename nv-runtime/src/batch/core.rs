@@ -469,8 +469,10 @@ impl<T> PointCore<T> {
     }
 
     /// Ends the parts of a batch, and frees the slots of entries that are done by it, before any of its results can be seen.
-    /// `at_fault`: the processor is, for all that is known. `wanted` is told for each part, in order, whether its result is
-    /// still wanted.
+    /// `at_fault`: no part was computed. `wanted` is told for each part, in order, whether its result is still wanted.
+    ///
+    /// Where it is not known which part spoilt the batch, it may as well have been one feed's as the processor: that is found
+    /// out by as many batches of one.
     pub(crate) fn close_batch(
         &mut self,
         now: MonoTime,
@@ -481,8 +483,11 @@ impl<T> PointCore<T> {
     ) -> Closed<T> {
         let mut standings = Vec::new();
         let (mut ended, mut results) = (self.log.list(), self.log.list());
+        let mut unlucky = 0;
         for (key, verdict) in parts {
-            if verdict != Verdict::Unlucky {
+            if verdict == Verdict::Unlucky {
+                unlucky += 1;
+            } else {
                 let judged = self.former.judge(key, verdict == Verdict::Guilty);
                 standings.extend(judged.filter(|(_, change)| *change != StandingChange::None));
             }
@@ -492,7 +497,9 @@ impl<T> PointCore<T> {
             wanted(is_wanted);
         }
         let call = std::mem::take(&mut self.calls[instance]);
-        let change = self.breaker.batch_done(now, at_fault);
+        self.former.single_out(unlucky);
+        let proves_something = unlucky == 0 || self.breaker.is_down();
+        let change = if proves_something { self.breaker.batch_done(now, at_fault) } else { BreakerChange::None };
         let given_up = (change == BreakerChange::Down).then(|| self.give_up());
         let closed = Closed { standings, was_wedged: call.wedged, breaker: BreakerEvent { change, given_up } };
         self.log.note(|| {

@@ -49,6 +49,8 @@ pub(crate) struct Former<T> {
     pass: u128,
     /// Lanes that are quarantined.
     quarantined: usize,
+    /// How many of the next batches are to be of one part.
+    singles: usize,
     /// Whether any part has had a batch key other than 0.
     keyed: bool,
     /// The lanes that have something for a batch, while one is taken; kept for its memory.
@@ -80,6 +82,7 @@ impl<T> Former<T> {
             dispatched: 0,
             pass: 0,
             quarantined: 0,
+            singles: 0,
             keyed: false,
             order: Vec::new(),
         }
@@ -93,6 +96,11 @@ impl<T> Former<T> {
     /// Lowers the most parts in a batch to what the processor takes.
     pub(crate) fn limit_batch(&mut self, most: usize) {
         self.config.max_batch = self.config.max_batch.min(most.max(1));
+    }
+
+    /// Has at least the next `count` batches be of one part: something that waits may spoil the batch that it is in.
+    pub(crate) fn single_out(&mut self, count: usize) {
+        self.singles = self.singles.max(count);
     }
 
     /// Adds a lane.
@@ -172,7 +180,7 @@ impl<T> Former<T> {
             return Decision::Idle;
         }
         // The busy case, without a look at the lanes.
-        if self.pending >= self.config.max_batch && self.quarantined == 0 && !self.keyed {
+        if self.pending >= self.full_batch() && self.quarantined == 0 && !self.keyed {
             return Decision::Dispatch;
         }
         // When a part of a quarantined lane may go, by itself.
@@ -222,7 +230,8 @@ impl<T> Former<T> {
         let mut batch_key = None;
         // How far the lanes have come that had to be passed over for their key.
         let mut passed_over = u128::MAX;
-        while batch.len() < self.config.max_batch
+        let full = self.full_batch();
+        while batch.len() < full
             && let Some(Reverse((pass, index))) = order.pop()
         {
             if self.is_far_ahead(index as usize, pass, passed_over) {
@@ -245,6 +254,7 @@ impl<T> Former<T> {
             }
         }
         self.order = order.into_vec();
+        self.singles = self.singles.saturating_sub(batch.len());
     }
 
     /// Takes in what became of a part that is being computed: it succeeded, or failed by itself and not along with its
@@ -419,6 +429,11 @@ impl<T> Former<T> {
         }
     }
 
+    /// The most parts in the next batch.
+    fn full_batch(&self) -> usize {
+        if self.singles > 0 { 1 } else { self.config.max_batch }
+    }
+
     /// The quarantined lane whose turn it is by now; the one that has waited longest.
     fn next_alone(&self, now: MonoTime) -> Option<usize> {
         if self.quarantined == 0 {
@@ -434,7 +449,7 @@ impl<T> Former<T> {
         let head = sharing().min_by_key(|l| l.pass).and_then(Lane::front_key);
         // A claim's key is not known yet; it may go with any. A feed's frames are mostly alike.
         let fits = |l: &&Lane<T>| head.is_none_or(|head| l.front_key().is_none_or(|key| key == head));
-        sharing().filter(fits).map(|l| l.waiting.len()).sum::<usize>() >= self.config.max_batch
+        sharing().filter(fits).map(|l| l.waiting.len()).sum::<usize>() >= self.full_batch()
     }
 
     /// Whether a lane is ahead of those that were `passed_over` by more than a batch: it is not to get further at their cost.

@@ -153,7 +153,7 @@ fn a_point_that_goes_down_gives_up_what_waits_and_takes_probes_alone() {
         let batch = next(&mut core, ms(n), 0).unwrap();
         let claims = core.claim(ms(n), lane, if n == 4 { 3 } else { 0 }, None);
         assert_eq!(claims.1, None);
-        let (_, closed) = close(&mut core, ms(n), 0, &batch, Verdict::Unlucky);
+        let (_, closed) = close(&mut core, ms(n), 0, &batch, Verdict::Guilty);
         let expected = if n == 4 { BreakerChange::Down } else { BreakerChange::None };
         assert_eq!(closed.breaker.change, expected);
         assert_eq!(closed.breaker.given_up.map(|g| g.claims), (n == 4).then(|| vec![(lane, 3)]));
@@ -232,4 +232,41 @@ fn a_share_that_the_slots_do_not_honour_is_told() {
     let mut core = core(1);
     let (light, heavy) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 5));
     assert_eq!((core.unhonoured_share(light), core.unhonoured_share(heavy)), (None, Some(4)));
+}
+
+#[test]
+fn where_nobody_knows_who_spoilt_a_batch_it_is_found_out_by_batches_of_one() {
+    let mut core = core(1);
+    let lanes: Vec<_> = (0..4).map(|_| core.attach(LaneRole::File, 1)).collect();
+    let submit_all = |core: &mut PointCore<u32>| {
+        for (value, lane) in lanes.iter().enumerate() {
+            submit(core, ms(0), *lane, &[value as u32]).unwrap();
+        }
+    };
+    // However often: it may be one feed's frames.
+    for _ in 0..6 {
+        submit_all(&mut core);
+        let batch = next(&mut core, ms(0), 0).unwrap();
+        assert_eq!(batch.len(), 4);
+        let (_, closed) = close(&mut core, ms(0), 0, &batch, Verdict::Unlucky);
+        assert_eq!(closed.breaker.change, BreakerChange::None);
+        submit_all(&mut core);
+        for _ in 0..4 {
+            let batch = next(&mut core, ms(0), 0).unwrap();
+            assert_eq!(batch.len(), 1);
+            let verdict = if batch[0].payload == 2 { Verdict::Guilty } else { Verdict::Computed };
+            close(&mut core, ms(0), 0, &batch, verdict);
+        }
+    }
+    assert!(!core.is_down());
+    // Where it is the processor, each of them fails.
+    submit_all(&mut core);
+    let batch = next(&mut core, ms(0), 0).unwrap();
+    close(&mut core, ms(0), 0, &batch, Verdict::Unlucky);
+    for n in 0..5 {
+        submit(&mut core, ms(0), lanes[n % 2], &[0]).unwrap();
+        let batch = next(&mut core, ms(0), 0).unwrap();
+        close(&mut core, ms(0), 0, &batch, Verdict::Guilty);
+    }
+    assert!(core.is_down());
 }

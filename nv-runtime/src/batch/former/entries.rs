@@ -59,6 +59,12 @@ impl EntryTable {
         Some(entry)
     }
 
+    /// How many entries a lane has.
+    #[cfg(test)]
+    pub(super) fn of_lane(&self, lane: LaneKey) -> usize {
+        self.slots.iter().filter_map(|slot| slot.entry.as_ref()).filter(|entry| entry.lane == lane).count()
+    }
+
     /// Forgets every entry of a lane; returns how many of their parts were being computed.
     pub(super) fn remove_lane(&mut self, lane: LaneKey) -> usize {
         let mut computing = 0;

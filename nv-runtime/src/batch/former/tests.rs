@@ -354,9 +354,12 @@ fn a_quarantined_lane_goes_alone_once_a_second() {
 enum Event {
     Attach(usize, u32),
     Detach(usize),
-    Submit(usize),
+    /// To a lane, in parts, of a batch key.
+    Submit(usize, usize, u64),
     Claim(usize),
-    Take(bool),
+    /// Frames of a batch key wait for claims, or none.
+    Take(Option<u64>),
+    SingleOut(usize),
     Release(usize),
     Judge(usize, bool),
     Abandon(usize),
@@ -368,9 +371,10 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         1 => (1usize..5, 1u32..4).prop_map(|(s, w)| Event::Attach(s, w)),
         1 => (0usize..6).prop_map(Event::Detach),
-        6 => (0usize..6).prop_map(Event::Submit),
+        6 => (0usize..6, prop_oneof![Just(1usize), 2usize..7], 0u64..3).prop_map(|(i, n, k)| Event::Submit(i, n, k)),
         6 => (0usize..6).prop_map(Event::Claim),
-        4 => any::<bool>().prop_map(Event::Take),
+        4 => prop::option::of(0u64..3).prop_map(Event::Take),
+        1 => (1usize..4).prop_map(Event::SingleOut),
         4 => (0usize..64).prop_map(Event::Release),
         4 => (0usize..64, any::<bool>()).prop_map(|(i, failed)| Event::Judge(i, failed)),
         2 => (0usize..64).prop_map(Event::Abandon),
@@ -380,8 +384,8 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// Whatever happens: every payload comes out exactly once, no lane exceeds its slots, and nothing waits without
-    /// either being dispatched or having asked for a wake-up.
+    /// Whatever happens: every payload comes out exactly once, a lane has a slot in use for each of its entries and no more
+    /// than it has, and nothing waits without either being dispatched or having asked for a wake-up.
     #[test]
     fn entries_are_conserved(events in prop::collection::vec(event(), 0..200)) {
         let mut f = former(4);
@@ -397,11 +401,12 @@ proptest! {
                     lanes.push((f.attach(LaneSpec { live: true, slots, weight }), slots));
                 }
                 Event::Detach(i) if i < lanes.len() => f.detach(lanes.remove(i).0, |v| out.push(v)),
-                Event::Submit(i) if i < lanes.len() => {
-                    if let Ok(key) = submit(&mut f, us(now), lanes[i].0, next) {
+                Event::Submit(i, parts, batch_key) if i < lanes.len() => {
+                    let mut values = next..next + parts as u32;
+                    if let Ok(key) = f.submit(us(now), lanes[i].0, (us(now), batch_key), &mut values) {
                         keys.push(key);
-                        given += 1;
-                        next += 1;
+                        given += parts;
+                        next += parts as u32;
                     }
                 }
                 Event::Claim(i) if i < lanes.len() => {
@@ -409,22 +414,29 @@ proptest! {
                         keys.push(key);
                     }
                 }
-                Event::Take(frames_wait) => {
+                Event::SingleOut(count) => f.single_out(count),
+                Event::Take(frames) => {
                     let mut batch = Vec::new();
+                    let (decision, pending, full) = (f.decide(us(now)), f.pending(), f.full_batch());
                     f.take(
                         us(now),
                         &mut batch,
-                        |_, _| frames_wait.then(|| { given += 1; next += 1; bound(next - 1, us(now)) }),
+                        |_, _| frames.map(|batch_key| {
+                            given += 1;
+                            next += 1;
+                            BoundPart { batch_key, ..bound(next - 1, us(now)) }
+                        }),
                         |_, _, v| out.push(v),
                     );
-                    prop_assert!(batch.len() <= 4);
+                    prop_assert!(batch.len() <= full);
+                    prop_assert!(decision != Decision::Dispatch || f.pending() < pending, "a dispatch gets on");
                     computing.extend(batch.iter().map(|t| t.key));
                     out.extend(batch.into_iter().map(|t| t.payload));
                 }
                 Event::Release(i) if i < computing.len() => {
                     let key = computing.swap_remove(i);
                     f.release(key, true);
-                    prop_assert!(!f.release(key, true));
+                    prop_assert!(computing.contains(&key) || !f.release(key, true));
                 }
                 Event::Judge(i, failed) if i < computing.len() => {
                     f.judge(computing[i], failed);
@@ -434,10 +446,8 @@ proptest! {
                 Event::Tick(by) => now += by,
                 _ => {}
             }
-            for slot in &f.lanes {
-                if let Some(lane) = &slot.lane {
-                    prop_assert!(lane.used <= lane.spec.slots && lane.waiting.len() <= lane.used);
-                }
+            for (key, slots) in &lanes {
+                prop_assert!(f.used(*key) <= *slots && f.used(*key) == f.entries.of_lane(*key));
             }
             let waiting: usize = f.lanes().map(|l| l.waiting.len()).sum();
             prop_assert_eq!(waiting, f.pending());
@@ -454,6 +464,8 @@ proptest! {
         prop_assert_eq!(emitted, out.len(), "a payload came out twice");
         prop_assert_eq!(given, emitted);
         let held: usize = f.lanes().map(|l| l.used).sum();
-        prop_assert_eq!(held, f.in_dispatch(), "after a drain only what is being computed holds a slot");
+        prop_assert!(held <= f.in_dispatch(), "after a drain only what is being computed holds a slot");
+        computing.into_iter().for_each(|key| { f.release(key, true); });
+        prop_assert_eq!((f.lanes().map(|l| l.used).sum::<usize>(), f.in_dispatch()), (0, 0));
     }
 }

@@ -174,3 +174,39 @@ fn an_instance_that_does_not_answer_is_named_and_the_others_go_on() {
     drop(gate);
     shut_down(&runtime);
 }
+
+#[test]
+fn a_feed_that_spoils_whole_batches_is_found_out_though_nothing_may_be_tried_again() {
+    let runtime = runtime();
+    let health = runtime.health();
+    let (gate, visitor) = gate();
+    let fragile = processor(move |batch: &mut [BatchEntry]| {
+        visitor.pass();
+        if batch.iter().any(|entry| *entry.feed() == *"bad") {
+            return Err(StageError::input("there is something in here"));
+        }
+        finish_all(batch);
+        Ok(())
+    });
+    let detector = batch(&runtime, fragile, BatchConfig::default());
+    let good: Vec<_> =
+        (0..3).map(|i| feed(&runtime, &format!("good {i}"), scene_source(500), detect(&detector), |_| ()).0).collect();
+    gate.wait_for_visitor();
+    let (bad, _) = feed(&runtime, "bad", scene_source(100_000), detect(&detector), |_| ());
+    // From now on all of them share batches.
+    while detector.metrics().pending < 8 {
+        std::thread::yield_now();
+    }
+    drop(gate);
+    for feed in &good {
+        check_end(feed, "end_of_stream");
+        let frames = feed.stats().frames;
+        assert!(frames.is_balanced() && frames.emitted >= 400, "{frames:?}");
+    }
+    bad.stop(Duration::ZERO);
+    bad.wait();
+    assert_eq!(bad.stats().frames.emitted, 0);
+    shut_down(&runtime);
+    let told: Vec<_> = health.try_iter().map(|e| e.kind).collect();
+    assert!(told.iter().any(|kind| matches!(kind, HealthKind::FeedQuarantined { .. })), "{told:?}");
+}
