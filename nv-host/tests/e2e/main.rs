@@ -1,6 +1,7 @@
 //! The built `nv` command, run as an operator runs it: real plugins, small videos and models that the tests make.
 
 mod bad_input;
+mod cascade;
 mod config;
 mod decisions;
 mod ending;
