@@ -93,6 +93,8 @@ mod mailbox;
 mod model;
 mod permits;
 mod runtime;
+#[cfg(test)]
+mod simulation;
 mod sync;
 mod thread;
 

@@ -192,20 +192,22 @@ impl<T> Former<T> {
         let oldest = sharing().filter_map(|l| l.waiting.front()).map(|w| w.submitted).min();
         let Some(oldest) = oldest else { return alone.map_or(Decision::Idle, Decision::WaitUntil) };
         let hold_end = oldest + self.config.max_latency;
-        if hold_end <= now
-            || self.fills_a_batch()
-            || !sharing().any(|lane| lane.is_expected(now, hold_end, self.config.max_latency))
-        {
+        if hold_end <= now || self.fills_a_batch() {
             return Decision::Dispatch;
         }
-        Decision::WaitUntil(alone.map_or(hold_end, |at| at.min(hold_end)))
+        // When nobody is worth waiting for any more, should none of them come.
+        let expected = sharing().filter_map(|l| l.expected_until(now, hold_end, self.config.max_latency)).max();
+        let Some(stalled) = expected else { return Decision::Dispatch };
+        let until = hold_end.min(stalled);
+        Decision::WaitUntil(alone.map_or(until, |at| at.min(until)))
     }
 
     /// Takes a batch of at most `max_batch` parts of one key, by stride scheduling over the lanes. A part of a quarantined
     /// lane makes a batch of its own.
     ///
     /// `bind` finds the frame for a claim, or nothing, in which case the claim is gone; one that does not go with the batch
-    /// stays where it is, bound. A part of a live lane that is older than `max_age` goes to `expired` instead.
+    /// stays where it is, bound. A part of a live lane that is older than `max_age` goes to `expired` instead, unless another
+    /// part of its frame has been dispatched.
     pub(crate) fn take(
         &mut self,
         now: MonoTime,
@@ -474,7 +476,9 @@ impl<T> Former<T> {
         let bound = bound.or_else(|| bind(lane_key, key));
         if let Some(bound) = bound {
             self.keyed |= bound.batch_key != 0;
-            if lane.spec.live && now.since(bound.received) > self.config.max_age {
+            // What was computed of a frame would be of no use without the rest.
+            let begun = self.entries.get(key).is_some_and(|e| e.dispatched.is_some());
+            if lane.spec.live && !begun && now.since(bound.received) > self.config.max_age {
                 expired(key, part, bound.payload);
             } else if batch_key.is_some_and(|batch| batch != bound.batch_key) {
                 lane.waiting.push_front(Waiting { key, part, submitted, bound: Some(bound) });

@@ -27,6 +27,17 @@ pub use outcome::{BatchError, BatchStartError};
 pub(crate) use point::Point;
 pub(crate) use route::{ClaimRoute, Completion, LaneKind, Reply, empty_perception};
 
+#[cfg(test)]
+pub(crate) mod cores {
+    pub(crate) use super::{
+        attempt::{Attempt, CallResult},
+        breaker::{Backoff, BreakerChange},
+        core::{BreakerEvent, GivenUp, InstanceStep, LaneRole, PointCore, PointLimits, PointPhase, Verdict},
+        former::{BoundPart, Decision, Taken},
+        standing::StandingChange,
+    };
+}
+
 use nv_perception::{BatchProcessor, StageError};
 
 use crate::sync::Arc;

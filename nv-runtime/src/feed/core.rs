@@ -484,7 +484,7 @@ impl<P> FeedCore<P> {
     }
 
     /// Frames that may be inside at a time.
-    fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.config.max_in_pipeline.unwrap_or_else(|| {
             let points = self.steps.iter().filter(|s| s.plan.kind == StepKind::Batch);
             // By default a live feed has two slots: one frame beyond what is taken in anyway.

@@ -43,9 +43,13 @@ pub(crate) use thread::FeedThread;
 pub(crate) mod cores {
     pub(crate) use super::core::FeedCore;
     pub(crate) use super::intake::IntakeCore;
-    #[cfg(test)]
-    pub(crate) use super::intake::{Arrival, Glance, IntakeConfig};
-    #[cfg(test)]
-    pub(crate) use super::supervisor::{BudgetConfig, ReconnectConfig};
     pub(crate) use super::supervisor::{Reconnect, RestartBudget};
+    #[cfg(test)]
+    pub(crate) use super::{
+        core::{Action, CoreConfig, CoreStep, Failed, FeedCore},
+        flow::{StepKind, Turn},
+        intake::{Arrival, Bound, Glance, IntakeConfig},
+        queue::Queued,
+        supervisor::{BudgetConfig, ReconnectConfig},
+    };
 }

@@ -92,17 +92,20 @@ fn many_regions_of_one_feed_starve_no_other() {
 }
 
 #[test]
-fn regions_that_are_too_old_end_one_by_one_and_free_the_slot_with_the_last() {
+fn regions_that_are_too_old_free_their_slot_with_the_last_and_those_of_a_frame_that_was_begun_are_computed() {
     let mut core = core(1);
     let lane = core.attach(LaneRole::Live, 1);
-    let key = submit(&mut core, ms(0), lane, &[0, 1, 2, 3, 4, 5]).unwrap();
-    let computed = next(&mut core, ms(0), 0).unwrap();
-    let (mut batch, mut expired) = (Vec::new(), Vec::new());
-    let step = core.next_batch(ms(1001), 0, &mut batch, &mut expired, |_, _| None);
-    assert_eq!((step, batch.len()), (InstanceStep::Again, 0));
-    assert_eq!(expired.iter().map(|p| (p.key, p.part)).collect::<Vec<_>>(), [(key, 4), (key, 5)]);
+    let begun = submit(&mut core, ms(0), lane, &[0, 1, 2, 3, 4, 5]).unwrap();
+    let old = submit(&mut core, ms(0), lane, &[6, 7]).unwrap();
+    let first = next(&mut core, ms(0), 0).unwrap();
+    let (mut rest, mut expired) = (Vec::new(), Vec::new());
+    let step = core.next_batch(ms(1001), 0, &mut rest, &mut expired, |_, _| None);
+    assert!(matches!(step, InstanceStep::Compute { .. }));
+    assert_eq!(rest.iter().map(|t| (t.key, t.part)).collect::<Vec<_>>(), [(begun, 4), (begun, 5)]);
+    assert_eq!(expired.iter().map(|p| (p.key, p.part)).collect::<Vec<_>>(), [(old, 0), (old, 1)]);
     assert_eq!(core.used(lane), 1);
-    close(&mut core, ms(1002), 0, &computed, Verdict::Computed);
+    close(&mut core, ms(1002), 0, &first, Verdict::Computed);
+    close(&mut core, ms(1002), 0, &rest, Verdict::Computed);
     assert_eq!(core.used(lane), 0);
 }
 

@@ -72,12 +72,11 @@ impl<T> Lane<T> {
         waits.then(|| self.standing.not_before().unwrap_or(now))
     }
 
-    /// Whether it is worth waiting for: its source runs, it has a free slot, and its next frame is due before the hold
-    /// ends. One that is overdue by more than the hold has stalled.
-    pub(super) fn is_expected(&self, now: MonoTime, hold_end: MonoTime, hold: Duration) -> bool {
-        self.running
-            && self.waiting.is_empty()
-            && self.used < self.spec.slots
-            && self.next_due.is_some_and(|due| due <= hold_end && now <= due + hold)
+    /// Until when it is worth waiting for, if it is: its source runs, it has a free slot, and its next frame is due before
+    /// the hold ends. One that is overdue by the hold has stalled.
+    pub(super) fn expected_until(&self, now: MonoTime, hold_end: MonoTime, hold: Duration) -> Option<MonoTime> {
+        let free = self.running && self.waiting.is_empty() && self.used < self.spec.slots;
+        let due = self.next_due.filter(|due| free && *due <= hold_end)?;
+        Some(due + hold).filter(|until| now < *until)
     }
 }

@@ -78,6 +78,16 @@ fn a_stalled_lane_is_not_waited_for() {
 }
 
 #[test]
+fn the_wait_for_a_lane_that_may_have_stalled_ends_when_it_has() {
+    let mut f = former(16);
+    let (a, b) = (f.attach(lane(2)), f.attach(lane(2)));
+    f.set_cadence(b, true, Some(us(10_000)));
+    submit(&mut f, us(11_500), a, 1).unwrap();
+    assert_eq!(f.decide(us(11_500)), Decision::WaitUntil(us(12_000)), "not until the end of the hold");
+    assert_eq!(f.decide(us(12_000)), Decision::Dispatch);
+}
+
+#[test]
 fn a_lane_without_a_free_slot_is_not_waited_for() {
     let mut f = former(16);
     let (a, b) = (f.attach(lane(2)), f.attach(lane(1)));
@@ -293,6 +303,21 @@ fn what_is_too_old_is_not_computed() {
     check(true, 0, (0, 1));
     check(true, 1, (1, 0));
     check(false, 0, (1, 0));
+}
+
+#[test]
+fn a_frame_that_was_begun_is_computed_to_its_end() {
+    let mut f = former(2);
+    let a = f.attach(lane(2));
+    f.submit(us(0), a, (us(0), 0), &mut [1, 2, 3].into_iter()).unwrap();
+    f.submit(us(0), a, (us(0), 0), &mut [4, 5].into_iter()).unwrap();
+    let mut take = |now| {
+        let (mut batch, mut expired) = (Vec::new(), Vec::new());
+        f.take(now, &mut batch, |_, _| None, |_, _, v| expired.push(v));
+        (batch.iter().map(|t| t.payload).collect::<Vec<_>>(), expired)
+    };
+    assert_eq!(take(us(1_000_000)), (vec![1, 2], vec![]));
+    assert_eq!(take(us(1_000_001)), (vec![3], vec![4, 5]), "the third goes with what was computed of its frame");
 }
 
 #[test]

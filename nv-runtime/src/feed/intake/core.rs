@@ -417,6 +417,12 @@ impl<T> IntakeCore<T> {
         self.restarting
     }
 
+    /// Frames that are held here: in the queue, and bound without the executor having heard of it.
+    #[cfg(test)]
+    pub(crate) fn holds(&self) -> (usize, usize) {
+        (self.queue.len(), self.bound.len())
+    }
+
     pub(crate) fn counts(&self) -> FrameCounts {
         self.ledger.counts()
     }
