@@ -286,8 +286,10 @@ impl<T> PointCore<T> {
         if !self.admits(now) {
             return Err(Refusal::Down);
         }
+        let entry = self.former.submit(now, lane, frame, parts)?;
+        // Only along with what an instance is woken for: it might be that lane that was waited for.
         self.former.set_cadence(lane, true, next_due);
-        self.former.submit(now, lane, frame, parts)
+        Ok(entry)
     }
 
     /// Submits up to `count` claims; returns how many were taken, and why the next one was not.
@@ -313,14 +315,17 @@ impl<T> PointCore<T> {
         if self.phase != PointPhase::Running {
             return (0, Some(Refusal::NoLane));
         }
-        self.former.set_cadence(lane, true, next_due);
-        for taken in 0..count {
-            let claimed = if self.admits(now) { self.former.claim(now, lane) } else { Err(Refusal::Down) };
-            if let Err(refusal) = claimed {
-                return (taken, Some(refusal));
+        let (mut taken, mut refusal) = (0, None);
+        while taken < count && refusal.is_none() {
+            match if self.admits(now) { self.former.claim(now, lane) } else { Err(Refusal::Down) } {
+                Ok(_) => taken += 1,
+                Err(why) => refusal = Some(why),
             }
         }
-        (count, None)
+        if taken > 0 {
+            self.former.set_cadence(lane, true, next_due);
+        }
+        (taken, refusal)
     }
 
     /// Notes that no more frames come from a lane's feed, so that nobody waits for them.

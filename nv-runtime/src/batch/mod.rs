@@ -27,6 +27,15 @@ pub use outcome::{BatchError, BatchStartError};
 pub(crate) use point::Point;
 pub(crate) use route::{ClaimRoute, Completion, LaneKind, Reply, empty_perception};
 
+use nv_perception::{BatchProcessor, StageError};
+
+use crate::sync::Arc;
+
+/// Builds one processor of a batch point. Called on the instance's thread, once for each instance and again after a panic or
+/// a lost device.
+pub type ProcessorFactory = Arc<dyn Fn() -> Result<Box<dyn BatchProcessor>, StageError> + Send + Sync>;
+
+/// The state machines that decide for a batch point.
 #[cfg(test)]
 pub(crate) mod cores {
     pub(crate) use super::{
@@ -37,11 +46,3 @@ pub(crate) mod cores {
         standing::StandingChange,
     };
 }
-
-use nv_perception::{BatchProcessor, StageError};
-
-use crate::sync::Arc;
-
-/// Builds one processor of a batch point. Called on the instance's thread, once for each instance and again after a panic or
-/// a lost device.
-pub type ProcessorFactory = Arc<dyn Fn() -> Result<Box<dyn BatchProcessor>, StageError> + Send + Sync>;

@@ -126,6 +126,8 @@ impl Point {
         }
         state.lanes[index] = Some(AttachedLane { key, feed, kind, slots });
         state.tell_slots();
+        // Other file feeds may have fewer slots by it, and one without a free slot is not waited for.
+        self.wake_one(state);
         key
     }
 
@@ -229,7 +231,8 @@ impl Point {
         let mut state = self.state.lock();
         let abandoned = state.core.abandon(now, key, timed_out);
         state.account.counts.timed_out += u64::from(timed_out);
-        drop(state);
+        // What is left may be a batch of its own, once this stands in its way no more.
+        self.wake_one(state);
         drop(abandoned.payloads);
         for instance in abandoned.wedged {
             let (batch, limit) = (self.name.clone(), self.config.response_timeout);

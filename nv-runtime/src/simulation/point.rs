@@ -106,6 +106,7 @@ impl SimPoint {
         }
         self.lanes[key.index()] = Some(Attached { key, feed, step, batch_key });
         self.tally.attached(feed, weight, batch_key);
+        self.wake_one(ctx);
         key
     }
 
@@ -174,6 +175,7 @@ impl SimPoint {
         }
         self.core.abandon(ctx.now, key, timed_out);
         self.tally.ended(key);
+        self.wake_one(ctx);
     }
 
     // --- The owner's side.

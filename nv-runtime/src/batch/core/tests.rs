@@ -83,6 +83,23 @@ fn an_abandoned_frame_takes_all_of_its_regions_along() {
 }
 
 #[test]
+fn what_is_refused_ends_no_wait() {
+    let mut core = core(1);
+    let (probe, other) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 1));
+    assert_eq!(core.claim(ms(0), other, 1, Some(ms(2001))), (1, None));
+    assert_eq!(next(&mut core, ms(0), 0).unwrap_err(), InstanceStep::Again, "there was no frame for it");
+    for _ in 0..5 {
+        submit(&mut core, ms(0), probe, &[1]).unwrap();
+        let batch = next(&mut core, ms(0), 0).unwrap();
+        close(&mut core, ms(0), 0, &batch, Verdict::Guilty);
+    }
+    submit(&mut core, ms(2000), probe, &[1]).unwrap();
+    assert_eq!(core.decide(ms(2000)), Decision::WaitUntil(ms(2002)), "the other lane's frame is due");
+    assert_eq!(core.claim(ms(2000), other, 1, Some(ms(5000))), (0, Some(Refusal::Down)));
+    assert_eq!(core.decide(ms(2000)), Decision::WaitUntil(ms(2002)), "nobody is woken for a refusal");
+}
+
+#[test]
 fn many_regions_of_one_feed_starve_no_other() {
     let mut core = core(1);
     let (crowd, lone) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 1));
@@ -190,7 +207,8 @@ fn while_nobody_can_compute_a_probe_ends_with_the_next_rebuild_that_fails() {
 fn a_point_that_drains_waits_for_nobody_and_then_is_done() {
     let mut core = core(1);
     let (a, b) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 1));
-    core.claim(ms(0), b, 0, Some(ms(1)));
+    core.claim(ms(0), b, 1, Some(ms(1)));
+    assert_eq!(next(&mut core, ms(0), 0).unwrap_err(), InstanceStep::Again, "there was no frame for it");
     submit(&mut core, ms(0), a, &[1]).unwrap();
     assert_eq!(next(&mut core, ms(0), 0).unwrap_err(), InstanceStep::WaitUntil(ms(2)));
     core.drain();
