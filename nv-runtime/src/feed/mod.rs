@@ -46,7 +46,7 @@ pub(crate) mod cores {
     pub(crate) use super::supervisor::{Reconnect, RestartBudget};
     #[cfg(test)]
     pub(crate) use super::{
-        core::{Action, CoreConfig, CoreStep, Failed, FeedCore},
+        core::{Action, CoreConfig, CoreStep, Failed},
         flow::{StepKind, Turn},
         intake::{Arrival, Bound, Glance, IntakeConfig},
         queue::Queued,

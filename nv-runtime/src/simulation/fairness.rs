@@ -7,7 +7,7 @@
 /// - Against all: over any interval in which a lane of weight `w` never ran empty, beside lanes of weight `W` in all, itself
 ///   included, of which `n` had something waiting, it is served at least `w / W` of all parts, less `1 + (n − 1) · w / W`.
 ///
-/// With batch keys each key may run ahead of the others by a batch.
+/// With batch keys a lane may be ahead by a batch of its own, and the bounds are as many times as wide.
 #[derive(Debug)]
 pub(super) struct Fairness {
     lanes: Vec<Lane>,
@@ -88,14 +88,13 @@ impl Fairness {
     fn serve_share(&mut self, feed: usize, max_batch: usize) -> Result<(), String> {
         let attached = || self.lanes.iter().filter(|l| l.attached);
         let (all, count) = (attached().map(|l| l.weight).sum::<f64>(), attached().count());
-        let keys = self.keys as f64;
+        let wide = self.wide(max_batch);
         let mut result = Ok(());
         for (id, lane) in self.lanes.iter_mut().enumerate().take(COMPARED).filter(|(_, l)| l.backlogged) {
             let share = lane.weight / all;
             lane.ahead += f64::from(u8::from(id == feed)) - share;
             lane.most_ahead = lane.most_ahead.max(lane.ahead);
-            let batches = if keys > 1.0 { max_batch as f64 * (1.0 + keys * share) } else { 0.0 };
-            let bound = 1.0 + (count as f64 - 1.0) * share + batches;
+            let bound = wide * (1.0 + (count as f64 - 1.0) * share);
             let behind = lane.most_ahead - lane.ahead;
             if behind > bound + ROUNDING {
                 result = Err(format!("feed {id} is {behind:.2} parts behind its share, of at most {bound:.2}"));
@@ -106,7 +105,7 @@ impl Fairness {
 
     fn serve_pairs(&mut self, feed: usize, max_batch: usize) -> Result<(), String> {
         let weight = self.lanes[feed].weight;
-        let batches = if self.keys > 1 { 2.0 * max_batch as f64 } else { 0.0 };
+        let wide = self.wide(max_batch);
         for other in (0..self.lanes.len().min(COMPARED)).filter(|other| *other != feed) {
             if !self.lanes[other].backlogged {
                 continue;
@@ -115,7 +114,7 @@ impl Fairness {
             spread.now += if feed < other { 1.0 } else { -1.0 } / weight;
             spread.least = spread.least.min(spread.now);
             spread.most = spread.most.max(spread.now);
-            let bound = (1.0 + batches) * (1.0 / weight + 1.0 / self.lanes[other].weight);
+            let bound = wide * (1.0 / weight + 1.0 / self.lanes[other].weight);
             let apart = spread.most - spread.least;
             if apart > bound + ROUNDING {
                 return Err(format!(
@@ -124,6 +123,11 @@ impl Fairness {
             }
         }
         Ok(())
+    }
+
+    /// How many times as wide the bounds are.
+    fn wide(&self, max_batch: usize) -> f64 {
+        if self.keys > 1 { max_batch as f64 + 1.0 } else { 1.0 }
     }
 
     /// Batch keys in use.
