@@ -85,6 +85,7 @@
 
 mod batch;
 mod decisions;
+mod diagnostics;
 mod feed;
 mod guard;
 mod health;
@@ -105,9 +106,11 @@ pub use batch::{
 pub use decisions::{
     DecisionLog, DecisionLogError, Difference, LogEnd, ReplayError, ReplayReport, ReplayedCores, replay,
 };
+pub use diagnostics::{BatchDiagnostics, Diagnostics, InstanceDiagnostics};
 pub use feed::{
     DropRecord, FeedConfig, FeedConfigError, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedState,
     FeedStats, FrameCounts, PipelineError, QueuePolicy, RegionOptions, RestartConfig, RestartTrigger, SinkConfig,
     SinkStats, SkipCondition, StageFactory, StepErrorPolicy, StepOptions, StepOptionsError, StepStats,
 };
+pub use permits::ConnectPermits;
 pub use runtime::{AddFeedError, RemoveBatchError, Runtime, RuntimeConfig, ShutdownReport};

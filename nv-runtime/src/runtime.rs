@@ -25,8 +25,9 @@ pub struct RuntimeConfig {
     /// How long a thread may take to end after everything that it could wait for is over. Then it is left behind, and named:
     /// nothing else is held up by a call that never returns. Default 5 s.
     pub grace: Duration,
-    /// How many sources may be connecting at a time; others wait for their turn, at most 10 s. Default 16.
-    pub connect_permits: usize,
+    /// How many sources may be connecting at a time; others wait for their turn, at most 10 s. Default: 16 in all of the
+    /// process, whatever the runtime.
+    pub connect_permits: ConnectPermits,
     /// Where the runtime's decisions are written down, to be [replayed](crate::replay). It ends with the runtime. Default:
     /// nowhere.
     pub decisions: Option<DecisionLog>,
@@ -38,7 +39,7 @@ impl Default for RuntimeConfig {
             max_feeds: 1024,
             health_capacity: 256,
             grace: Duration::from_secs(5),
-            connect_permits: 16,
+            connect_permits: ConnectPermits::default(),
             decisions: None,
         }
     }
@@ -51,9 +52,8 @@ impl Default for RuntimeConfig {
 pub struct Runtime {
     config: RuntimeConfig,
     clock: Arc<SystemClock>,
-    health: HealthHub,
+    pub(crate) health: HealthHub,
     abandoned: Abandoned,
-    permits: ConnectPermits,
     rooms: Mutex<Rooms>,
     /// Tells of health events that were held; `None` once it is joined, or where the system gave no thread.
     health_thread: Mutex<Option<Worker>>,
@@ -164,13 +164,12 @@ impl Runtime {
         let clock = Arc::new(SystemClock::new());
         let health = HealthHub::new(clock.clone(), config.health_capacity.max(1));
         let abandoned = Abandoned::new(health.clone());
-        let permits = ConnectPermits::new(config.connect_permits.max(1));
         let health_thread = health.attend();
         if let Err(error) = &health_thread {
             tracing::warn!(%error, "no thread to hold repeated health events: each is told of alone");
         }
         let health_thread = Mutex::new(health_thread.ok());
-        Self { config, clock, health, abandoned, permits, rooms: Mutex::default(), health_thread }
+        Self { config, clock, health, abandoned, rooms: Mutex::default(), health_thread }
     }
 
     /// Health events from now on. What repeats within a second comes as one event with a count; what was told of a feed, a
@@ -324,7 +323,7 @@ impl Runtime {
             shared: shared.clone(),
             health: self.health.clone(),
             abandoned: self.abandoned.clone(),
-            permits: self.permits.clone(),
+            permits: self.config.connect_permits.clone(),
             grace: self.config.grace,
         };
         let thread = Worker::spawn(format!("nv-feed {name}"), move || body.run());

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use nv_core::serialize_as_ms;
+use serde::Serialize;
 use thiserror::Error;
 
 /// How a batch point forms and guards its batches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BatchConfig {
     /// The most entries in a batch. Default 16. The processor's own limit, or the size that it prefers, counts where it is lower.
     pub max_batch_size: usize,
@@ -11,12 +13,16 @@ pub struct BatchConfig {
     pub instances: usize,
     /// How long a free instance waits, from an entry's submission, for lanes whose next frame is due. 0: never waits.
     /// Default 2 ms.
+    #[serde(rename = "max_latency_ms", serialize_with = "serialize_as_ms")]
     pub max_latency: Duration,
     /// How long an answer may take, from dispatch. Default 5 s.
+    #[serde(rename = "response_timeout_ms", serialize_with = "serialize_as_ms")]
     pub response_timeout: Duration,
     /// A live feed's entry older than this (since it was received) is not computed. Default 1 s. File feeds have no limit.
+    #[serde(rename = "max_age_ms", serialize_with = "serialize_as_ms")]
     pub max_age: Duration,
     /// How long all instances together may take to start. Default 30 s.
+    #[serde(rename = "startup_timeout_ms", serialize_with = "serialize_as_ms")]
     pub startup_timeout: Duration,
     /// Frames that a live feed may have at the point at a time. Default 2. A file feed gets enough to fill the batches:
     /// `ceil(2 · max_batch_size · instances / file feeds)`.

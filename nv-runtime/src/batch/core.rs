@@ -535,6 +535,11 @@ impl<T> PointCore<T> {
     }
 
     /// Parts that are being computed.
+    /// Of each instance, since when it computes a batch, if it does, and whether it was seen to be wedged.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (Option<MonoTime>, bool)> {
+        self.calls.iter().map(|call| (call.since, call.wedged))
+    }
+
     pub(crate) fn in_dispatch(&self) -> usize {
         self.former.in_dispatch()
     }

@@ -1,5 +1,6 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name};
 use nv_perception::{BatchCapabilities, BatchEntry, BatchKey};
@@ -256,6 +257,12 @@ impl Point {
             down: state.core.is_down(),
             ..state.account.metrics(now)
         }
+    }
+
+    /// Of each instance, how long it has been computing a batch, if it does, and whether it is wedged.
+    pub(crate) fn calls(&self) -> Vec<(Option<Duration>, bool)> {
+        let (now, state) = (self.clock.now(), self.state.lock());
+        state.core.calls().map(|(since, wedged)| (since.map(|since| now.since(since)), wedged)).collect()
     }
 
     pub(crate) fn capabilities(&self) -> BatchCapabilities {

@@ -10,6 +10,7 @@ use super::sink::SinkCounts;
 use super::supervisor::RestartBudget;
 use super::{FeedEnd, FeedShared};
 use crate::batch::{Quantiles, metrics::Times};
+use crate::diagnostics::optional_ms;
 use crate::health::HealthHub;
 use crate::sync::Arc;
 
@@ -123,10 +124,6 @@ impl FeedStats {
             end: None,
         }
     }
-}
-
-fn optional_ms<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.map(|d| d.as_secs_f64() * 1e3).serialize(serializer)
 }
 
 fn ending<S: Serializer>(end: &Option<Arc<FeedEnd>>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -80,7 +80,6 @@ impl HealthHub {
     }
 
     /// How many events subscribers have missed, over all of them.
-    #[cfg(test)]
     pub(crate) fn missed(&self) -> u64 {
         self.0.state.lock().missed
     }

@@ -8,6 +8,7 @@ mod decisions;
 mod hang;
 mod keys;
 mod lifecycle;
+mod observability;
 mod pause;
 mod recovery;
 mod restart;
@@ -21,21 +22,26 @@ use crossbeam_channel::Receiver;
 use nv_core::DropReason;
 use nv_perception::{Output, SourceFactory, SourceSpec};
 use nv_runtime::{
-    BatchConfig, BatchHandle, FeedConfig, FeedHandle, FeedPipeline, ProcessorFactory, RestartConfig, Runtime,
-    RuntimeConfig,
+    BatchConfig, BatchHandle, ConnectPermits, FeedConfig, FeedHandle, FeedPipeline, ProcessorFactory, RestartConfig,
+    Runtime, RuntimeConfig,
 };
 use nv_tests::recording_sink;
 
 /// How long a wait may last that ends by itself in a program that works.
 const LONG: Duration = Duration::from_secs(30);
 
+/// Tests share a process: what hangs in one of them while it connects is not to hold up the others.
+fn own_permits() -> RuntimeConfig {
+    RuntimeConfig { connect_permits: ConnectPermits::new(16), ..RuntimeConfig::default() }
+}
+
 fn runtime() -> Runtime {
-    Runtime::new(RuntimeConfig::default())
+    Runtime::new(own_permits())
 }
 
 /// A runtime that leaves a thread that hangs behind at once.
 fn impatient() -> Runtime {
-    Runtime::new(RuntimeConfig { grace: Duration::from_millis(20), ..RuntimeConfig::default() })
+    Runtime::new(RuntimeConfig { grace: Duration::from_millis(20), ..own_permits() })
 }
 
 fn batch(runtime: &Runtime, processor: ProcessorFactory, config: BatchConfig) -> BatchHandle {
