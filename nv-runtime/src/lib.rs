@@ -108,9 +108,9 @@ pub use decisions::{
 };
 pub use diagnostics::{BatchDiagnostics, Diagnostics, InstanceDiagnostics};
 pub use feed::{
-    DropRecord, FeedConfig, FeedConfigError, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder, FeedState,
-    FeedStats, FrameCounts, PipelineError, QueuePolicy, RegionOptions, RestartConfig, RestartTrigger, SinkConfig,
-    SinkStats, SkipCondition, StageFactory, StepErrorPolicy, StepOptions, StepOptionsError, StepStats,
+    BatchTarget, DropRecord, FeedConfig, FeedConfigError, FeedEnd, FeedHandle, FeedPipeline, FeedPipelineBuilder,
+    FeedState, FeedStats, FrameCounts, PipelineError, QueuePolicy, RegionOptions, RestartConfig, RestartTrigger,
+    SinkConfig, SinkStats, SkipCondition, StageFactory, StepErrorPolicy, StepOptions, StepOptionsError, StepStats,
 };
 pub use permits::ConnectPermits;
 pub use runtime::{AddFeedError, RemoveBatchError, Runtime, RuntimeConfig, ShutdownReport};

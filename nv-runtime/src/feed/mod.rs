@@ -33,7 +33,7 @@ pub use handle::{FeedEnd, FeedHandle};
 pub(crate) use inbox::Inbox;
 pub(crate) use intake::Intake;
 pub use ledger::{DropRecord, FrameCounts};
-pub use pipeline::{FeedPipeline, FeedPipelineBuilder, PipelineError, StageFactory};
+pub use pipeline::{BatchTarget, FeedPipeline, FeedPipelineBuilder, PipelineError, StageFactory};
 pub use queue::QueuePolicy;
 pub use restart::{RestartConfig, RestartTrigger};
 pub use stats::{FeedState, FeedStats, SinkStats, StepStats};

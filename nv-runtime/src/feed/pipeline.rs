@@ -103,7 +103,30 @@ struct StepRecipe {
 #[derive(Clone)]
 enum StepSpec {
     Stage(StageFactory),
-    Batch(BatchHandle),
+    Batch(BatchTarget),
+}
+
+/// The batch point that a step sends frames to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum BatchTarget {
+    /// Every frame goes to this one.
+    Point(BatchHandle),
+}
+
+impl From<&BatchHandle> for BatchTarget {
+    fn from(handle: &BatchHandle) -> Self {
+        Self::Point(handle.clone())
+    }
+}
+
+impl BatchTarget {
+    /// The step's name.
+    fn name(&self) -> Name {
+        match self {
+            Self::Point(handle) => handle.processor_id().clone(),
+        }
+    }
 }
 
 impl PipelineRecipe {
@@ -125,7 +148,7 @@ impl PipelineRecipe {
                     graph.push((name.clone(), capabilities));
                     PipelineStepKind::Stage { stage, factory }
                 }
-                StepSpec::Batch(handle) => {
+                StepSpec::Batch(BatchTarget::Point(handle)) => {
                     graph.push((name.clone(), handle.capabilities().step));
                     PipelineStepKind::Batch(handle)
                 }
@@ -185,8 +208,9 @@ impl FeedPipelineBuilder {
     }
 
     /// Adds a batch point that runs on some frames, or on what an earlier step has found in them.
-    pub fn batch_with(self, handle: &BatchHandle, options: StepOptions) -> Self {
-        self.step(handle.processor_id().clone(), StepSpec::Batch(handle.clone()), options)
+    pub fn batch_with(self, target: impl Into<BatchTarget>, options: StepOptions) -> Self {
+        let target = target.into();
+        self.step(target.name(), StepSpec::Batch(target), options)
     }
 
     fn step(mut self, name: Name, spec: StepSpec, options: StepOptions) -> Self {
