@@ -14,7 +14,7 @@ use super::gate::StreamPosition;
 ///
 /// What it finds in a region is attached to the region's object: attributes and tables by its id, new objects as its
 /// children, and signals that name nothing are about it. What it says of other objects, tracks and the scene is left out: it
-/// has not seen them.
+/// has not seen them. Of artifacts of one schema the last region's counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RegionOptions {
     /// The step whose objects it looks at. Default: any earlier step.

@@ -57,6 +57,14 @@ pub enum PipelineError {
         /// The steps before it.
         before: Vec<Name>,
     },
+    /// A step looks at objects of a step that makes none.
+    #[error("step {step:?} looks at the objects of {from:?}, which makes none")]
+    NoObjects {
+        /// The step.
+        step: Name,
+        /// The one that it names.
+        from: Name,
+    },
     /// The steps don't fit together.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -156,11 +164,19 @@ impl PipelineRecipe {
             if let Some((_, capabilities)) = graph.last_mut() {
                 capabilities.consumes.extend(needs(&options));
             }
-            if let Some(from) = options.regions.as_ref().and_then(|r| r.from.as_ref())
-                && !steps.iter().any(|s: &PipelineStep| s.name == *from)
-            {
-                let before = steps.into_iter().map(|s| s.name).collect();
-                return Err(PipelineError::NoSuchStep { step: name, from: from.clone(), before });
+            if let Some(from) = options.regions.as_ref().and_then(|r| r.from.clone()) {
+                // The last one is the step itself.
+                let before = &graph[..graph.len() - 1];
+                match before.iter().find(|(earlier, _)| *earlier == from) {
+                    None => {
+                        let before = before.iter().map(|(earlier, _)| earlier.clone()).collect();
+                        return Err(PipelineError::NoSuchStep { step: name, from, before });
+                    }
+                    Some((_, it)) if !it.produces.contains(&DataKind::Objects) => {
+                        return Err(PipelineError::NoObjects { step: name, from });
+                    }
+                    Some(_) => {}
+                }
             }
             steps.push(PipelineStep { name, kind, options });
         }

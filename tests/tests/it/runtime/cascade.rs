@@ -374,6 +374,10 @@ fn options_that_make_no_sense_are_refused_by_name() {
     let elsewhere = RegionOptions { from: Some(Name::new("cars")), ..on_persons() };
     let told = build(StepOptions::on_regions(elsewhere));
     assert!(told.contains(r#""faces""#) && told.contains(r#""cars""#) && told.contains("persons"), "{told}");
+    let of_tracks = StepOptions::on_regions(RegionOptions { from: Some(Name::new("track")), ..on_persons() });
+    let steps = FeedPipeline::builder().stage("persons", persons(1)).stage("track", tracker());
+    let told = steps.batch_with(&faces, of_tracks).build().unwrap_err().to_string();
+    assert_eq!(told, r#"step "faces" looks at the objects of "track", which makes none"#);
     let first = FeedPipeline::builder().batch_with(&faces, StepOptions::on_regions(RegionOptions::default())).build();
     assert!(matches!(first.unwrap_err(), PipelineError::Graph(_)), "there are no objects to look at");
     shut_down(&runtime);
