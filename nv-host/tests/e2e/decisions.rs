@@ -35,7 +35,7 @@ fn a_run_is_decided_again_byte_for_byte() {
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((&report["schema"], &report["whole"]), (&json!("nv.replay/1"), &json!(true)));
     let of = |kind: &str, what: &str| report["kinds"][kind][what].as_u64().unwrap_or(0);
-    for (kind, cores) in [("batch", 1), ("feed", 3), ("intake", 3), ("reconnect", 3), ("restarts", 3)] {
+    for (kind, cores) in [("attempt", 1), ("batch", 1), ("feed", 3), ("intake", 3), ("reconnect", 3), ("restarts", 3)] {
         assert_eq!(of(kind, "cores"), cores, "{kind}: {report}");
     }
     // Of each frame at least that it came in, was taken and left.

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::bisect::{Bisection, PartOutcome};
 use super::core::Verdict;
+use crate::decisions::{At, CoreLog, Recorded, within};
 
 /// How a call of a processor ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum CallResult {
     /// It took its entries; each has a result of its own.
     Ok,
@@ -36,6 +38,53 @@ pub(crate) struct Attempt {
     told_apart: bool,
     /// By place in the batch: whether the last call that the entry was part of failed as a whole.
     failed: Vec<bool>,
+    log: CoreLog,
+}
+
+/// What an [`Attempt`] is made with.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct AttemptConfig {
+    /// The instance that it is of. It decides nothing.
+    pub(crate) instance: usize,
+}
+
+/// A call of an [`Attempt`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Input {
+    Begin { size: usize, idempotent: bool, deadline: At },
+    NextCall { now: At, able: bool },
+    Called { result: CallResult },
+    AtFault,
+    Verdict { slot: usize, ok: bool },
+}
+
+impl Recorded for Attempt {
+    const KIND: &'static str = "attempt";
+    type Config = AttemptConfig;
+    type Input = Input;
+
+    fn with_log(_: AttemptConfig, log: CoreLog) -> Self {
+        Self { log, ..Self::default() }
+    }
+
+    fn fits(&self, input: &Input) -> Result<(), String> {
+        match input {
+            Input::Begin { size, .. } => within("size", *size),
+            Input::Verdict { slot, .. } if *slot >= self.failed.len() => Err(format!("there is no entry {slot}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn call(&mut self, input: Input) {
+        match input {
+            Input::Begin { size, idempotent, deadline: At(deadline) } => self.begin(size, idempotent, deadline),
+            Input::NextCall { now: At(now), able } => drop(self.next_call(now, able)),
+            Input::Called { result } => self.called(result),
+            Input::AtFault => drop(self.at_fault()),
+            Input::Verdict { slot, ok } => drop(self.verdict(slot, ok)),
+        }
+    }
 }
 
 impl Attempt {
@@ -46,10 +95,17 @@ impl Attempt {
         self.told_apart = false;
         self.failed.clear();
         self.failed.resize(size, false);
+        self.log.note(|| (Input::Begin { size, idempotent, deadline: At(deadline) }, ()));
     }
 
     /// The entries to call the processor for next; `None`: the batch is done. `able`: whether there is a processor.
     pub(crate) fn next_call(&mut self, now: MonoTime, able: bool) -> Option<Range<usize>> {
+        let entries = self.next_entries(now, able);
+        self.log.note(|| (Input::NextCall { now: At(now), able }, &entries));
+        entries
+    }
+
+    fn next_entries(&mut self, now: MonoTime, able: bool) -> Option<Range<usize>> {
         if self.calls == 0 {
             return Some(self.current.clone());
         }
@@ -65,6 +121,11 @@ impl Attempt {
 
     /// Takes in how the call ended.
     pub(crate) fn called(&mut self, result: CallResult) {
+        self.take(result);
+        self.log.note(|| (Input::Called { result }, ()));
+    }
+
+    fn take(&mut self, result: CallResult) {
         let ok = result == CallResult::Ok;
         self.failed[self.current.clone()].fill(!ok);
         self.calls += 1;
@@ -85,7 +146,9 @@ impl Attempt {
 
     /// Whether every entry failed along with its last call: the processor is at fault, for all that is known.
     pub(crate) fn at_fault(&self) -> bool {
-        self.failed.iter().all(|failed| *failed)
+        let at_fault = self.failed.iter().all(|failed| *failed);
+        self.log.note(|| (Input::AtFault, at_fault));
+        at_fault
     }
 
     /// Whether the processor was called more than once.
@@ -95,11 +158,13 @@ impl Attempt {
 
     /// What is known of entry `slot`, whose result is `ok` or not.
     pub(crate) fn verdict(&self, slot: usize, ok: bool) -> Verdict {
-        match (ok && !self.failed[slot], self.failed[slot]) {
+        let verdict = match (ok && !self.failed[slot], self.failed[slot]) {
             (true, _) => Verdict::Computed,
             (false, true) if !self.told_apart => Verdict::Unlucky,
             (false, _) => Verdict::Guilty,
-        }
+        };
+        self.log.note(|| (Input::Verdict { slot, ok }, verdict));
+        verdict
     }
 }
 

@@ -4,12 +4,13 @@ use std::time::Duration;
 use nv_core::{Clock as _, HealthKind};
 use nv_perception::{BatchEntry, BatchProcessor, BatchTrace, StageError, StageErrorKind, StageOutput};
 
-use super::attempt::{Attempt, CallResult};
+use super::attempt::{Attempt, AttemptConfig, CallResult};
 use super::breaker::Backoff;
 use super::core::Verdict;
 use super::point::{Batch, Point};
 use super::route::{BatchReport, Job, Reply};
 use super::{BatchError, EntryKey, ProcessorFactory};
+use crate::decisions::Recorded as _;
 use crate::guard::{Foreign, guard, panic_error};
 use crate::sync::Arc;
 
@@ -63,7 +64,9 @@ impl Instance {
 
     /// Computes batches until the point is done. `processor` is `None` while it is lost.
     fn run(&self, processor: &mut Option<Processor>) {
-        let mut buffers = Buffers::default();
+        let name = format!("{} {}", self.point.name, self.index);
+        let attempt = Attempt::recorded(AttemptConfig { instance: self.index }, self.point.decisions.as_ref(), &name);
+        let mut buffers = Buffers { attempt, ..Buffers::default() };
         let mut backoff = Backoff::default();
         loop {
             if processor.is_some() {

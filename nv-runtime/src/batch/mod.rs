@@ -17,6 +17,7 @@ mod point;
 mod route;
 mod standing;
 
+pub(crate) use self::attempt::Attempt;
 pub(crate) use self::core::PointCore;
 pub use config::{BatchConfig, BatchConfigError};
 pub(crate) use former::EntryKey;

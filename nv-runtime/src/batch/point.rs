@@ -24,6 +24,8 @@ pub(crate) struct Point {
     pub(crate) config: BatchConfig,
     pub(crate) clock: Arc<SystemClock>,
     pub(crate) health: HealthHub,
+    /// Where what is decided is noted.
+    pub(super) decisions: Option<DecisionLog>,
     state: Mutex<State>,
     /// Signalled when something was submitted, or the phase changed. Instances that have a processor wait here.
     wake: Condvar,
@@ -95,6 +97,7 @@ impl Point {
             config,
             clock,
             health,
+            decisions: decisions.cloned(),
             state: Mutex::new(state),
             wake: Condvar::new(),
             wake_unable: Condvar::new(),

@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use super::log::{Buffer, DecisionLog};
 use super::{Recorded, SCHEMA};
-use crate::batch::PointCore;
-use crate::feed::cores::{FeedCore, IntakeCore, Reconnect, RestartBudget};
+use crate::batch::{Attempt, PointCore};
+use crate::feed::cores::{FeedCore, IntakeCore, Reconnect, RestartBudget, Selection, StepGate};
 
 /// Plays a [`DecisionLog`](crate::DecisionLog) back: makes each core as it was made, tells it what it was told, and compares
 /// what it decides with what is in the log, byte for byte.
@@ -292,8 +292,11 @@ fn make(name: &str, config: Value, log: &DecisionLog) -> Result<(&'static str, B
         Ok((C::KIND, Box::new(C::with_log(config, log))))
     }
     match name.split_once(' ').map_or(name, |(kind, _)| kind) {
+        Attempt::KIND => one::<Attempt>(name, config, log),
         PointCore::<()>::KIND => one::<PointCore<()>>(name, config, log),
         FeedCore::<()>::KIND => one::<FeedCore<()>>(name, config, log),
+        Selection::KIND => one::<Selection>(name, config, log),
+        StepGate::KIND => one::<StepGate>(name, config, log),
         IntakeCore::<()>::KIND => one::<IntakeCore<()>>(name, config, log),
         Reconnect::KIND => one::<Reconnect>(name, config, log),
         RestartBudget::KIND => one::<RestartBudget>(name, config, log),

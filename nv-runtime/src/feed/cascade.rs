@@ -1,14 +1,19 @@
 //! Cascades: a step that looks at what an earlier one found. Its options, and the pure state machine that picks the regions
 //! of a frame and puts together what they gave.
 
+mod selection;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use nv_core::{Name, Pts, Size};
-use nv_perception::{Attribute, Object, ObjectId, Perception, Region, StageOutput, Track, TrackId, TrackState, Value};
+use nv_perception::{Attribute, Object, ObjectId, Perception, Region, StageOutput, TrackId, TrackState, Value};
 
+use self::selection::Candidate;
+pub(crate) use self::selection::{Selection, SelectionConfig};
 use super::StepOptionsError;
 use super::gate::StreamPosition;
+use crate::decisions::{DecisionLog, Recorded as _};
 
 /// Which objects of a frame a batch point looks at, and how often.
 ///
@@ -95,19 +100,11 @@ pub(crate) type RegionResult = (Region, Option<StageOutput>);
 pub(crate) struct Cascade {
     step: Name,
     options: RegionOptions,
-    /// When the object of each track was last selected.
-    looked: ByTrack<Look>,
+    selection: Selection,
     /// What the last run on the object of each track gave, as of the last frame attached.
     known: ByTrack<Knowledge>,
     /// Whether it was said already that the processor's numbers are wrong.
     warned: bool,
-}
-
-#[derive(Debug)]
-struct Look {
-    /// The frame.
-    seq: u64,
-    pts: Pts,
 }
 
 #[derive(Debug)]
@@ -117,9 +114,10 @@ struct Knowledge {
 }
 
 impl Cascade {
-    /// The cascade of `step`.
-    pub(crate) fn new(step: Name, options: RegionOptions) -> Self {
-        Self { step, options, looked: ByTrack::default(), known: ByTrack::default(), warned: false }
+    /// The cascade of `step` of `feed`. Which regions it picks is noted in `decisions`.
+    pub(crate) fn new(feed: &Name, step: Name, options: RegionOptions, decisions: Option<&DecisionLog>) -> Self {
+        let selection = Selection::recorded(SelectionConfig::from(&options), decisions, &format!("{feed} {step}"));
+        Self { step, options, selection, known: ByTrack::default(), warned: false }
     }
 
     /// The regions of a frame that are to be looked at, `limit` at most; `perception` is what earlier steps found in it.
@@ -130,28 +128,18 @@ impl Cascade {
         frame: Size,
         limit: usize,
     ) -> Vec<Region> {
-        let Self { options, looked, .. } = self;
-        let tracks = options.refresh.map(|_| tracks_by_object(perception)).unwrap_or_default();
-        if options.refresh.is_some() {
-            looked.enter(at, perception.tracks());
-        }
+        let tracks = self.options.refresh.map(|_| tracks_by_object(perception)).unwrap_or_default();
+        let mut regions: Vec<Option<Region>> = Vec::new();
         let mut candidates: Vec<Candidate> = Vec::new();
         for object in perception.objects() {
-            let Some(region) = options.region_of(object, frame) else { continue };
+            let Some(region) = self.options.region_of(object, frame) else { continue };
             let track = tracks.get(&object.id).copied();
-            let last = track.and_then(|t| looked.get(t)).map(|look| look.pts);
-            // Where time went back nobody knows how long ago that was.
-            let fresh = |last: Pts, refresh| at.pts >= last && at.pts.since(last) < refresh;
-            if !last.zip(options.refresh).is_some_and(|(last, refresh)| fresh(last, refresh)) {
-                candidates.push(Candidate { region, track, last, score: object.score });
-            }
+            let rank = (region.bbox.area(), object.score);
+            candidates.push(Candidate::new(regions.len(), object.id, track, rank));
+            regions.push(Some(region));
         }
-        candidates.sort_by(Candidate::order);
-        candidates.truncate(options.max_regions.min(limit));
-        for track in candidates.iter().filter_map(|c| c.track) {
-            looked.insert(track, at.pts, Look { seq: at.seq, pts: at.pts });
-        }
-        candidates.into_iter().map(|c| c.region).collect()
+        self.selection.select(at, tracks_of(perception), &mut candidates, limit);
+        candidates.into_iter().filter_map(|c| regions[c.place].take()).collect()
     }
 
     /// Takes what the regions of a frame gave into `perception`, which is as it was when they were selected. A track whose
@@ -161,14 +149,14 @@ impl Cascade {
         let first_id = perception.next_object_id();
         let tracks = self.options.refresh.map(|_| tracks_by_object(perception)).unwrap_or_default();
         if self.options.refresh.is_some() {
-            self.known.enter(at, perception.tracks());
+            self.known.enter(at, tracks_of(perception));
         }
         let mut answered = Vec::with_capacity(results.len());
         for (Region { object, .. }, output) in results {
             let track = tracks.get(&object).copied();
             let Some(output) = output.filter(|o| self.is_numbered(o, first_id)) else {
                 if let Some(track) = track {
-                    self.looked.forget_if(track, |look| look.seq == at.seq);
+                    self.selection.failed(at.seq, track);
                 }
                 continue;
             };
@@ -190,7 +178,7 @@ impl Cascade {
 
     /// A frame that was selected has ended before it could be attached: what was looked at in it counts as not looked at.
     pub(crate) fn lost(&mut self, seq: u64) {
-        self.looked.retain(|look| look.seq != seq);
+        self.selection.lost(seq);
     }
 
     /// Whether the objects of a region are numbered as they must be, so that they can be told from those of other regions.
@@ -207,28 +195,6 @@ impl Cascade {
             );
         }
         numbered
-    }
-}
-
-/// An object that may be looked at.
-struct Candidate {
-    region: Region,
-    track: Option<TrackId>,
-    /// When its track was last looked at.
-    last: Option<Pts>,
-    score: f32,
-}
-
-impl Candidate {
-    /// Tracks before objects without one, those first that have waited longest (`None`: never looked at); then by size. No
-    /// candidate has a track where nothing is refreshed.
-    fn order(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |c: &Self| (c.track.is_none(), c.last);
-        key(self)
-            .cmp(&key(other))
-            .then_with(|| other.region.bbox.area().total_cmp(&self.region.bbox.area()))
-            .then_with(|| other.score.total_cmp(&self.score))
-            .then_with(|| self.region.object.cmp(&other.region.object))
     }
 }
 
@@ -268,6 +234,11 @@ fn confined(output: StageOutput, object: ObjectId) -> StageOutput {
     StageOutput { objects, tables, attributes, tracks: None, signals, scene: Vec::new(), artifacts }
 }
 
+/// The tracks of a frame, and whether each is lost.
+fn tracks_of(perception: &Perception) -> impl Iterator<Item = (TrackId, bool)> {
+    perception.tracks().iter().map(|track| (track.id, track.state == TrackState::Lost))
+}
+
 /// The tracks that objects of this frame were matched with. Of several that name one object the first counts.
 fn tracks_by_object(perception: &Perception) -> HashMap<ObjectId, TrackId> {
     let live = perception.tracks().iter().filter(|t| t.state != TrackState::Lost);
@@ -302,15 +273,15 @@ impl<T> Default for ByTrack<T> {
 }
 
 impl<T> ByTrack<T> {
-    /// Notes which tracks the next frame has.
-    fn enter(&mut self, at: StreamPosition, tracks: &[Track]) {
+    /// Notes which tracks the next frame has, and whether each is lost.
+    fn enter(&mut self, at: StreamPosition, tracks: impl Iterator<Item = (TrackId, bool)>) {
         if self.stretch.replace(at.stretch()) != Some(at.stretch()) {
             self.kept.clear();
         }
-        for track in tracks {
-            if track.state == TrackState::Lost {
-                self.kept.remove(&track.id);
-            } else if let Some(kept) = self.kept.get_mut(&track.id) {
+        for (track, lost) in tracks {
+            if lost {
+                self.kept.remove(&track);
+            } else if let Some(kept) = self.kept.get_mut(&track) {
                 kept.seen = at.pts;
             }
         }
@@ -318,6 +289,10 @@ impl<T> ByTrack<T> {
             self.swept = at.pts;
             self.kept.retain(|_, kept| distance(at.pts, kept.seen) < FORGET_AFTER);
         }
+    }
+
+    fn len(&self) -> usize {
+        self.kept.len()
     }
 
     fn get(&self, track: TrackId) -> Option<&T> {

@@ -111,7 +111,8 @@ impl Executor {
     /// Attaches the pipeline to its batch points. It leaves them when the executor is dropped.
     pub(crate) fn new(parts: ExecutorParts) -> Self {
         let ExecutorParts { shared, health, intake, pipeline, outlet, watch, live, restart, .. } = parts;
-        let steps = attach(pipeline, &intake, &shared.inbox, &shared.next_track, live, parts.weight);
+        let steps =
+            attach(pipeline, &intake, &shared.inbox, &shared.next_track, live, parts.weight, shared.decisions.as_ref());
         let config = CoreConfig { live, max_in_pipeline: parts.max_in_pipeline, on_step_error: parts.on_step_error };
         let plan = FeedPlan { config, steps: steps.iter().map(Step::plan).collect() };
         let log = FeedCore::<()>::begin(&plan, shared.decisions.as_ref(), &shared.name);

@@ -2,9 +2,11 @@
 
 use nv_core::{Name, Pts};
 use nv_perception::{Perception, Value};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::RegionOptions;
+use crate::decisions::{CoreLog, Recorded, within};
 
 /// On which frames a batch point of a pipeline runs, and on what of them. The default: on all of every frame.
 ///
@@ -159,9 +161,10 @@ fn number(value: &Value) -> Option<f64> {
 }
 
 /// Where a frame is in its feed's stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StreamPosition {
     pub(crate) seq: u64,
+    #[serde(serialize_with = "pts_to_nanos", deserialize_with = "pts_from_nanos")]
     pub(crate) pts: Pts,
     /// The feed's session with its source.
     pub(crate) session: u32,
@@ -176,8 +179,17 @@ impl StreamPosition {
     }
 }
 
+fn pts_to_nanos<S: Serializer>(pts: &Pts, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_i64(pts.as_nanos())
+}
+
+fn pts_from_nanos<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pts, D::Error> {
+    i64::deserialize(deserializer).map(Pts::from_nanos)
+}
+
 /// Whether a step runs on a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Gate {
     /// It runs.
     Run,
@@ -188,40 +200,74 @@ pub(crate) enum Gate {
 /// Decides for each frame that reaches a step whether the step runs on it.
 #[derive(Debug)]
 pub(crate) struct StepGate {
+    conditions: Vec<SkipCondition>,
     every: u32,
     /// Frames until the next one whose turn it is.
     until_turn: u32,
-    /// Each with whether it holds, as of the last signal. What depends on the frame alone is never noted here.
-    conditions: Vec<(SkipCondition, bool)>,
+    /// Of each condition whether it holds, as of what was said last.
+    holds: Vec<bool>,
     rate: Option<Rate>,
     stretch: Option<(u32, u32)>,
+    log: CoreLog,
+}
+
+/// What a [`StepGate`] decides by.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct GateConfig {
+    every: u32,
+    /// How many conditions there are.
+    conditions: usize,
+    /// Nanoseconds of stream time between runs, at the least.
+    period: Option<i64>,
+}
+
+/// A call of a [`StepGate`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GateInput {
+    /// With what is said of each condition.
+    Decide { at: StreamPosition, said: Vec<Option<bool>> },
+}
+
+impl From<&StepOptions> for GateConfig {
+    fn from(options: &StepOptions) -> Self {
+        let conditions = options.skip_while.len();
+        Self { every: options.every.max(1), conditions, period: options.max_rate.map(Rate::period_of) }
+    }
 }
 
 impl StepGate {
-    pub(crate) fn new(options: &StepOptions) -> Self {
-        Self {
-            every: options.every.max(1),
-            until_turn: 0,
-            conditions: options.skip_while.iter().map(|c| (c.clone(), false)).collect(),
-            rate: options.max_rate.map(Rate::new),
-            stretch: None,
-        }
+    /// The gate of a step with these options, which notes its calls in `log`.
+    pub(crate) fn new(options: &StepOptions, log: CoreLog) -> Self {
+        Self { conditions: options.skip_while.clone(), ..Self::with_log(GateConfig::from(options), log) }
     }
 
     /// Decides about the next frame that reaches the step; `perception` is what earlier steps have found in it. To be asked
     /// once for each frame, in order.
     pub(crate) fn decide(&mut self, at: StreamPosition, perception: &Perception) -> Gate {
+        let conditions = std::mem::take(&mut self.conditions);
+        let mut said = self.log.list();
+        let gate = self.pass(at, |index| {
+            let holds = conditions.get(index).and_then(|condition| condition.holds_in(perception));
+            said.push(|| holds);
+            holds
+        });
+        self.conditions = conditions;
+        self.log.note(|| (GateInput::Decide { at, said: said.take() }, gate));
+        gate
+    }
+
+    /// Decides, with what is `said` of each condition: whether it holds, or nothing, so that what was said before counts.
+    fn pass(&mut self, at: StreamPosition, mut said: impl FnMut(usize) -> Option<bool>) -> Gate {
         if self.stretch.replace(at.stretch()).is_some_and(|before| before != at.stretch()) {
             self.start_over();
         }
-        self.hear(perception);
+        for (index, holds) in self.holds.iter_mut().enumerate() {
+            *holds = said(index).unwrap_or(*holds);
+        }
         let turn = self.until_turn == 0;
         self.until_turn = if turn { self.every - 1 } else { self.until_turn - 1 };
-        let kept = |(condition, holds): &(SkipCondition, bool)| match condition {
-            SkipCondition::Artifact { schema } => perception.artifact(schema).is_some(),
-            _ => *holds,
-        };
-        if !turn || self.conditions.iter().any(kept) {
+        if !turn || self.holds.contains(&true) {
             return Gate::Skip;
         }
         let in_time = self.rate.as_mut().is_none_or(|rate| rate.take(at.pts.as_nanos()));
@@ -230,21 +276,50 @@ impl StepGate {
 
     fn start_over(&mut self) {
         self.until_turn = 0;
-        self.conditions.iter_mut().for_each(|(_, holds)| *holds = false);
+        self.holds.fill(false);
         if let Some(rate) = &mut self.rate {
             rate.next = None;
         }
     }
+}
 
-    /// Notes what signals say. Of several of one name the last counts.
-    fn hear(&mut self, perception: &Perception) {
-        for (condition, holds) in &mut self.conditions {
-            let Some(name) = condition.signal() else { continue };
-            let of_picture = perception.signals().iter().rev().filter(|s| s.object.is_none() && s.track.is_none());
-            if let Some(signal) = of_picture.into_iter().find(|s| s.name == *name) {
-                *holds = condition.accepts(&signal.value);
-            }
+impl SkipCondition {
+    /// Whether it holds by what was found in a frame; `None` where nothing was said of it. Of several signals of one name the
+    /// last counts.
+    fn holds_in(&self, perception: &Perception) -> Option<bool> {
+        let Some(name) = self.signal() else {
+            return Some(matches!(self, Self::Artifact { schema } if perception.artifact(schema).is_some()));
+        };
+        let of_picture = perception.signals().iter().rev().filter(|s| s.object.is_none() && s.track.is_none());
+        of_picture.into_iter().find(|s| s.name == *name).map(|signal| self.accepts(&signal.value))
+    }
+}
+
+impl Recorded for StepGate {
+    const KIND: &'static str = "gate";
+    type Config = GateConfig;
+    type Input = GateInput;
+
+    fn with_log(config: GateConfig, log: CoreLog) -> Self {
+        Self {
+            conditions: Vec::new(),
+            every: config.every.max(1),
+            until_turn: 0,
+            holds: vec![false; config.conditions],
+            rate: config.period.map(|period| Rate { period, next: None }),
+            stretch: None,
+            log,
         }
+    }
+
+    fn check(config: &GateConfig) -> Result<(), String> {
+        within("conditions", config.conditions)
+    }
+
+    fn call(&mut self, input: GateInput) {
+        let GateInput::Decide { at, said } = input;
+        let gate = self.pass(at, |index| said.get(index).copied().flatten());
+        self.log.note(|| (GateInput::Decide { at, said }, gate));
     }
 }
 
@@ -265,9 +340,9 @@ struct Due {
 }
 
 impl Rate {
-    fn new(per_second: f64) -> Self {
+    fn period_of(per_second: f64) -> i64 {
         // Rounded up: rather a nanosecond too seldom. A float that is too large becomes the largest integer.
-        Self { period: (1e9 / per_second).ceil() as i64, next: None }
+        (1e9 / per_second).ceil() as i64
     }
 
     /// Whether the step may run on the frame at `pts`; if so it counts as run.

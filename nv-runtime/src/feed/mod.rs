@@ -41,7 +41,9 @@ pub(crate) use thread::FeedThread;
 
 /// The state machines that decide for a feed.
 pub(crate) mod cores {
+    pub(crate) use super::cascade::Selection;
     pub(crate) use super::core::FeedCore;
+    pub(crate) use super::gate::StepGate;
     pub(crate) use super::intake::IntakeCore;
     pub(crate) use super::supervisor::{Reconnect, RestartBudget};
     #[cfg(test)]

@@ -7,10 +7,11 @@ use nv_perception::{Perception, Stage, StageError, StageErrorKind, StageInput, S
 use super::cascade::Cascade;
 use super::core::CoreStep;
 use super::flow::StepKind;
-use super::gate::StepGate;
+use super::gate::{GateConfig, StepGate};
 use super::pipeline::{PipelineStep, PipelineStepKind, StageFactory};
 use super::{FeedPipeline, Inbox, Intake};
 use crate::batch::{ClaimRoute, Completion, LaneKey, LaneKind, Point, Reply};
+use crate::decisions::{DecisionLog, Recorded as _};
 use crate::guard::{Foreign, guard};
 use crate::sync::{Arc, SystemClock};
 
@@ -135,6 +136,7 @@ pub(crate) fn attach(
     next_track: &Arc<AtomicU64>,
     live: bool,
     weight: u32,
+    decisions: Option<&DecisionLog>,
 ) -> Vec<Step> {
     let feed = intake.feed().clone();
     let attach = |(index, PipelineStep { name, kind, options }): (usize, PipelineStep)| match kind {
@@ -153,8 +155,12 @@ pub(crate) fn attach(
             };
             let slots = Arc::new(AtomicUsize::new(0));
             let lane = point.attach(Some(feed.clone()), kind, weight, slots.clone());
-            let gate = options.has_conditions().then(|| Box::new(StepGate::new(&options)));
-            let cascade = options.regions.map(|regions| Box::new(Cascade::new(name, regions)));
+            let called = format!("{feed} {name}");
+            let gate = options.has_conditions().then(|| {
+                let log = StepGate::begin(&GateConfig::from(&options), decisions, &called);
+                Box::new(StepGate::new(&options, log))
+            });
+            let cascade = options.regions.map(|regions| Box::new(Cascade::new(&feed, name, regions, decisions)));
             let claims = live && index == 0 && gate.is_none() && cascade.is_none();
             Step::Batch(BatchStep { point, lane, reply, slots, claims, gate, cascade })
         }

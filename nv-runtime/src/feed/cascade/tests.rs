@@ -1,5 +1,5 @@
 use nv_core::BBox;
-use nv_perception::{Artifact, SceneFeature, Signal};
+use nv_perception::{Artifact, SceneFeature, Signal, Track};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,7 +21,7 @@ fn refreshed() -> RegionOptions {
 
 fn cascade(options: RegionOptions) -> Cascade {
     options.validate().unwrap();
-    Cascade::new("colour".into(), options)
+    Cascade::new(&"gate".into(), "colour".into(), options, None)
 }
 
 fn person(bbox: [f32; 4]) -> Object {
@@ -197,10 +197,10 @@ mod selection {
     fn a_lost_track_selects_nothing_and_is_forgotten() {
         let mut cascade = cascade(refreshed());
         select(&mut cascade, 0, &followed());
-        assert_eq!(cascade.looked.kept.len(), 1);
+        assert_eq!(cascade.selection.looked.kept.len(), 1);
         let lost = Track { state: TrackState::Lost, ..track(7, 0) };
         assert_eq!(select(&mut cascade, 1, &scene([sized(50.0)], [lost])), [0], "as an object without a track");
-        assert!(cascade.looked.kept.is_empty());
+        assert!(cascade.selection.looked.kept.is_empty());
     }
 }
 
@@ -321,7 +321,7 @@ mod attaching {
         let mut skipped = followed();
         cascade.attach(at(1), &mut skipped, vec![]);
         assert_eq!(skipped, followed());
-        assert!(cascade.known.kept.is_empty() && cascade.looked.kept.is_empty());
+        assert!(cascade.known.kept.is_empty() && cascade.selection.looked.kept.is_empty());
     }
 
     #[test]
@@ -408,9 +408,9 @@ fn tracks_unseen_for_ten_seconds_are_forgotten() {
     let mut cascade = cascade(refreshed());
     run(&mut cascade, 0, followed(), "red");
     run(&mut cascade, 99, scene([], []), "");
-    assert_eq!((cascade.looked.kept.len(), cascade.known.kept.len()), (1, 1));
+    assert_eq!((cascade.selection.looked.kept.len(), cascade.known.kept.len()), (1, 1));
     run(&mut cascade, 109, scene([], []), "");
-    assert_eq!((cascade.looked.kept.len(), cascade.known.kept.len()), (0, 0));
+    assert_eq!((cascade.selection.looked.kept.len(), cascade.known.kept.len()), (0, 0));
 }
 
 #[test]
@@ -432,7 +432,7 @@ fn no_more_tracks_are_kept_than_there_is_room_for() {
         let results = regions.into_iter().map(|r| (r.clone(), Some(colour(&r, "red")))).collect();
         cascade.attach(at(seq), &mut perception, results);
     }
-    for kept in [cascade.looked.kept.len(), cascade.known.kept.len()] {
+    for kept in [cascade.selection.looked.kept.len(), cascade.known.kept.len()] {
         assert_eq!(kept, MAX_TRACKS);
     }
     assert!(cascade.known.get(TrackId(5999)).is_some() && cascade.known.get(TrackId(0)).is_none());
@@ -550,6 +550,6 @@ proptest! {
                 }
             }
         }
-        prop_assert!(cascade.looked.kept.len() <= 12 && cascade.known.kept.len() <= 12);
+        prop_assert!(cascade.selection.looked.kept.len() <= 12 && cascade.known.kept.len() <= 12);
     }
 }

@@ -13,7 +13,7 @@ fn at(seq: u64, pts: i64) -> StreamPosition {
 
 fn gate(options: StepOptions) -> StepGate {
     options.validate().unwrap();
-    StepGate::new(&options)
+    StepGate::new(&options, CoreLog::default())
 }
 
 fn nothing() -> Perception {
