@@ -490,16 +490,12 @@ impl<T> PointCore<T> {
         let (mut ended, mut results) = (self.log.list(), self.log.list());
         let mut unlucky = 0;
         for (key, verdict) in parts {
-            if verdict == Verdict::Unlucky {
-                unlucky += 1;
-            } else {
-                let judged = self.former.judge(key, verdict == Verdict::Guilty);
-                standings.extend(judged.filter(|(_, change)| *change != StandingChange::None));
-            }
-            let is_wanted = self.former.release(key, verdict == Verdict::Computed);
+            unlucky += usize::from(verdict == Verdict::Unlucky);
+            let released = self.former.release(key, verdict);
+            standings.extend(released.standing);
             ended.push(|| (key, verdict));
-            results.push(|| is_wanted);
-            wanted(is_wanted);
+            results.push(|| released.wanted);
+            wanted(released.wanted);
         }
         let call = std::mem::take(&mut self.calls[instance]);
         self.former.single_out(unlucky);

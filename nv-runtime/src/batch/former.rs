@@ -11,7 +11,10 @@ use nv_core::MonoTime;
 
 use self::entries::EntryTable;
 use self::lane::{Lane, Waiting};
-pub(crate) use self::values::{BoundPart, Decision, EntryKey, FormerConfig, LaneKey, LaneSpec, Refusal, Taken};
+pub(crate) use self::values::{
+    BoundPart, Decision, EntryKey, FormerConfig, LaneKey, LaneSpec, Refusal, Released, Taken,
+};
+use super::core::Verdict;
 use super::standing::StandingChange;
 
 /// Forms batches from lanes.
@@ -183,7 +186,7 @@ impl<T> Former<T> {
         if self.pending >= self.full_batch() && self.quarantined == 0 && !self.keyed {
             return Decision::Dispatch;
         }
-        // When a part of a quarantined lane may go, by itself.
+        // When an entry of a quarantined lane may go, by itself.
         let alone = self.lanes().filter_map(|l| l.alone_at(now)).min();
         if alone.is_some_and(|at| at <= now) {
             return Decision::Dispatch;
@@ -202,7 +205,7 @@ impl<T> Former<T> {
         Decision::WaitUntil(alone.map_or(until, |at| at.min(until)))
     }
 
-    /// Takes a batch of at most `max_batch` parts of one key, by stride scheduling over the lanes. A part of a quarantined
+    /// Takes a batch of at most `max_batch` parts of one key, by stride scheduling over the lanes. An entry of a quarantined
     /// lane makes a batch of its own.
     ///
     /// `bind` finds the frame for a claim, or nothing, in which case the claim is gone; one that does not go with the batch
@@ -215,9 +218,21 @@ impl<T> Former<T> {
         mut bind: impl FnMut(LaneKey, EntryKey) -> Option<BoundPart<T>>,
         mut expired: impl FnMut(EntryKey, u32, T),
     ) {
+        let full = self.full_batch();
         while let Some(index) = self.next_alone(now) {
-            if let Served::Taken(taken, _) = self.serve(index, now, None, &mut bind, &mut expired) {
-                batch.push(taken);
+            if let Served::Taken(first, _) = self.serve(index, now, None, &mut bind, &mut expired) {
+                let entry = first.key;
+                batch.push(first);
+                // The rest of the frame, as far as it goes.
+                while batch.len() < full
+                    && self.lanes[index]
+                        .lane
+                        .as_ref()
+                        .is_some_and(|l| l.waiting.front().is_some_and(|w| w.key == entry))
+                    && let Served::Taken(part, _) = self.serve(index, now, None, &mut bind, &mut expired)
+                {
+                    batch.push(part);
+                }
                 return;
             }
         }
@@ -232,7 +247,6 @@ impl<T> Former<T> {
         let mut batch_key = None;
         // How far the lanes have come that had to be passed over for their key.
         let mut passed_over = u128::MAX;
-        let full = self.full_batch();
         while batch.len() < full
             && let Some(Reverse((pass, index))) = order.pop()
         {
@@ -259,12 +273,31 @@ impl<T> Former<T> {
         self.singles = self.singles.saturating_sub(batch.len());
     }
 
-    /// Takes in what became of a part that is being computed: it succeeded, or failed by itself and not along with its
-    /// batch. Call before it is released.
-    pub(crate) fn judge(&mut self, key: EntryKey, failed: bool) -> Option<(LaneKey, StandingChange)> {
-        let lane_key = self.entries.get(key)?.lane;
+    /// Ends a part that was being computed; with the entry's last one its slot is free, and its lane is judged by it.
+    pub(crate) fn release(&mut self, key: EntryKey, verdict: Verdict) -> Released {
+        let Some(entry) = self.entries.get_mut(key).filter(|e| e.computing > 0) else { return Released::default() };
+        entry.computing -= 1;
+        entry.computed |= verdict == Verdict::Computed;
+        entry.guilty |= verdict == Verdict::Guilty;
+        let entry = *entry;
+        self.dispatched -= 1;
+        if let Some(lane) = self.lane_mut(entry.lane) {
+            lane.served += u64::from(verdict == Verdict::Computed);
+        }
+        if !entry.is_done() {
+            return Released { wanted: true, standing: None };
+        }
+        self.free(key);
+        // What failed along with its batch says nothing of its feed.
+        let change =
+            if entry.computed || entry.guilty { self.judge(entry.lane, !entry.computed) } else { StandingChange::None };
+        Released { wanted: true, standing: (change != StandingChange::None).then_some((entry.lane, change)) }
+    }
+
+    /// Takes in what became of an entry of a lane: some of it was computed, or it failed by itself.
+    fn judge(&mut self, key: LaneKey, failed: bool) -> StandingChange {
         let pass = self.pass;
-        let lane = self.lane_mut(lane_key)?;
+        let Some(lane) = self.lane_mut(key) else { return StandingChange::None };
         let change = lane.standing.record(failed);
         match change {
             StandingChange::None => {}
@@ -275,23 +308,7 @@ impl<T> Former<T> {
                 self.quarantined -= 1;
             }
         }
-        Some((lane_key, change))
-    }
-
-    /// Ends a part that was `computed`, or failed; with the entry's last one its slot is free. False if the entry has gone:
-    /// the result is to be discarded.
-    pub(crate) fn release(&mut self, key: EntryKey, computed: bool) -> bool {
-        let Some(entry) = self.entries.get_mut(key).filter(|e| e.computing > 0) else { return false };
-        entry.computing -= 1;
-        let (lane, done) = (entry.lane, entry.is_done());
-        self.dispatched -= 1;
-        if let Some(lane) = self.lane_mut(lane) {
-            lane.served += u64::from(computed);
-        }
-        if done {
-            self.free(key);
-        }
-        true
+        change
     }
 
     /// Gives an entry up, wherever its parts are: frees its slot, so that their results are discarded or they are never
@@ -487,7 +504,9 @@ impl<T> Former<T> {
                 self.pending -= 1;
                 self.dispatched += 1;
                 lane.pass += lane.stride();
-                lane.standing.dispatched(now);
+                if part == 0 {
+                    lane.standing.dispatched(now);
+                }
                 if let Some(entry) = self.entries.get_mut(key) {
                     entry.waiting -= 1;
                     entry.computing += 1;

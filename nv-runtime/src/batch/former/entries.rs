@@ -24,6 +24,9 @@ pub(super) struct Entry {
     pub(super) waiting: u32,
     /// Parts that are being computed.
     pub(super) computing: u32,
+    /// Whether a part of it was computed, and whether one failed by itself.
+    pub(super) computed: bool,
+    pub(super) guilty: bool,
     /// When the latest of its parts was dispatched.
     pub(super) dispatched: Option<MonoTime>,
 }
@@ -36,7 +39,8 @@ impl EntryTable {
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
-        slot.entry = Some(Entry { lane, waiting: parts, computing: 0, dispatched: None });
+        slot.entry =
+            Some(Entry { lane, waiting: parts, computing: 0, computed: false, guilty: false, dispatched: None });
         EntryKey { index, generation: slot.generation }
     }
 

@@ -71,7 +71,7 @@ fn run(feeds: &[Feed], max_batch: usize, batches: usize, comes: &[u64]) -> Vec<D
         }
         // Results come back in another order than they left in.
         if bits >> 63 == 1 {
-            computing.drain(..).rev().for_each(|key| assert!(former.release(key, true)));
+            computing.drain(..).rev().for_each(|key| assert!(former.release(key, Verdict::Computed).wanted));
         }
         for (i, feed) in feeds.iter().enumerate() {
             beyond[i] -= size * f64::from(feed.weight) / total;

@@ -66,10 +66,12 @@ impl<T> Lane<T> {
         Some(self.waiting.front()?.bound.as_ref()?.batch_key)
     }
 
-    /// When its next part may go by itself, if it is quarantined and has one waiting. May be past.
+    /// When its next entry may go by itself, if it is quarantined and has one waiting. May be past.
     pub(super) fn alone_at(&self, now: MonoTime) -> Option<MonoTime> {
-        let waits = self.standing.is_quarantined() && !self.waiting.is_empty();
-        waits.then(|| self.standing.not_before().unwrap_or(now))
+        let next = self.waiting.front().filter(|_| self.standing.is_quarantined())?;
+        // What is left of a frame goes as soon as it can.
+        let not_before = if next.part > 0 { None } else { self.standing.not_before() };
+        Some(not_before.unwrap_or(now))
     }
 
     /// Until when it is worth waiting for, if it is: its source runs, it has a free slot, and its next frame is due before

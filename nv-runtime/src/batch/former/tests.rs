@@ -23,6 +23,11 @@ fn submit(f: &mut Former<u32>, now: MonoTime, lane: LaneKey, value: u32) -> Resu
     f.submit(now, lane, (now, 0), &mut std::iter::once(value))
 }
 
+/// Ends a part that was computed. False if its result is not wanted any more.
+fn release(f: &mut Former<u32>, key: EntryKey) -> bool {
+    f.release(key, Verdict::Computed).wanted
+}
+
 fn bound(payload: u32, received: MonoTime) -> BoundPart<u32> {
     BoundPart { payload, received, batch_key: 0 }
 }
@@ -118,8 +123,8 @@ fn slots_bound_a_lane_and_max_pending_bounds_the_point() {
     assert_eq!(submit(&mut f, us(0), a, 3), Err(Refusal::NoSlot));
     let taken = take(&mut f, us(0));
     assert_eq!(submit(&mut f, us(0), a, 3), Err(Refusal::NoSlot), "a slot is held while it is computed");
-    assert!(f.release(taken[0].0, true));
-    assert!(!f.release(taken[0].0, true), "freed once");
+    assert!(release(&mut f, taken[0].0));
+    assert!(!release(&mut f, taken[0].0), "freed once");
     submit(&mut f, us(0), a, 3).unwrap();
 
     let b = f.attach(lane(1000));
@@ -232,21 +237,20 @@ fn a_lane_that_is_released_from_quarantine_has_no_claim_on_what_it_missed() {
     for i in 0..40 {
         submit(&mut f, us(0), bad, i).unwrap();
     }
-    let judge_all = |f: &mut Former<u32>, now, failed| {
+    let end_all = |f: &mut Former<u32>, now, verdict| {
         for (key, _) in take(f, now) {
-            f.judge(key, failed);
-            f.release(key, !failed);
+            f.release(key, verdict);
         }
     };
-    judge_all(&mut f, us(0), true);
-    judge_all(&mut f, us(0), true);
+    end_all(&mut f, us(0), Verdict::Guilty);
+    end_all(&mut f, us(0), Verdict::Guilty);
     for i in 0..20 {
         submit(&mut f, us(0), good, 100 + i).unwrap();
     }
     // One alone, then the others among themselves.
     for second in 0..8 {
-        judge_all(&mut f, us(second * 1_000_000), false);
-        judge_all(&mut f, us(second * 1_000_000), false);
+        end_all(&mut f, us(second * 1_000_000), Verdict::Computed);
+        end_all(&mut f, us(second * 1_000_000), Verdict::Computed);
     }
     for i in 0..4 {
         submit(&mut f, us(0), good, 200 + i).unwrap();
@@ -264,7 +268,7 @@ fn an_idle_lane_saves_nothing_up() {
     }
     for _ in 0..5 {
         for (key, _) in take(&mut f, us(0)) {
-            f.release(key, true);
+            release(&mut f, key);
         }
     }
     for i in 0..8 {
@@ -345,7 +349,7 @@ fn an_abandoned_entry_is_never_computed_and_its_late_result_is_void() {
     take(&mut f, us(5));
     assert_eq!(f.dispatched_at(computing), Some(us(5)));
     f.abandon(computing, |_| panic!("it waits no more"));
-    assert!(!f.release(computing, true));
+    assert!(!release(&mut f, computing));
     assert_eq!(f.in_dispatch(), 0);
 }
 
@@ -358,8 +362,7 @@ fn a_quarantined_lane_goes_alone_once_a_second() {
     }
     let mut changes = Vec::new();
     for (key, _) in take(&mut f, us(0)) {
-        changes.extend(f.judge(key, true).filter(|c| c.1 != StandingChange::None));
-        f.release(key, true);
+        changes.extend(f.release(key, Verdict::Guilty).standing);
     }
     assert_eq!(changes, [(bad, StandingChange::Quarantined)]);
 
@@ -385,8 +388,7 @@ enum Event {
     /// Frames of a batch key wait for claims, or none.
     Take(Option<u64>),
     SingleOut(usize),
-    Release(usize),
-    Judge(usize, bool),
+    Release(usize, Verdict),
     Abandon(usize),
     Drain,
     Tick(u64),
@@ -400,8 +402,9 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (0usize..6).prop_map(Event::Claim),
         4 => prop::option::of(0u64..3).prop_map(Event::Take),
         1 => (1usize..4).prop_map(Event::SingleOut),
-        4 => (0usize..64).prop_map(Event::Release),
-        4 => (0usize..64, any::<bool>()).prop_map(|(i, failed)| Event::Judge(i, failed)),
+        6 => (0usize..64, 0usize..3).prop_map(|(i, v)| {
+            Event::Release(i, [Verdict::Computed, Verdict::Guilty, Verdict::Unlucky][v])
+        }),
         2 => (0usize..64).prop_map(Event::Abandon),
         1 => Just(Event::Drain),
         2 => (0u64..600_000).prop_map(Event::Tick),
@@ -458,13 +461,10 @@ proptest! {
                     computing.extend(batch.iter().map(|t| t.key));
                     out.extend(batch.into_iter().map(|t| t.payload));
                 }
-                Event::Release(i) if i < computing.len() => {
+                Event::Release(i, verdict) if i < computing.len() => {
                     let key = computing.swap_remove(i);
-                    f.release(key, true);
-                    prop_assert!(computing.contains(&key) || !f.release(key, true));
-                }
-                Event::Judge(i, failed) if i < computing.len() => {
-                    f.judge(computing[i], failed);
+                    f.release(key, verdict);
+                    prop_assert!(computing.contains(&key) || !release(&mut f, key));
                 }
                 Event::Abandon(i) if i < keys.len() => f.abandon(keys.swap_remove(i), |v| out.push(v)),
                 Event::Drain => { f.drain(|_, _, v| out.push(v)); }
@@ -490,7 +490,42 @@ proptest! {
         prop_assert_eq!(given, emitted);
         let held: usize = f.lanes().map(|l| l.used).sum();
         prop_assert!(held <= f.in_dispatch(), "after a drain only what is being computed holds a slot");
-        computing.into_iter().for_each(|key| { f.release(key, true); });
+        computing.into_iter().for_each(|key| { release(&mut f, key); });
         prop_assert_eq!((f.lanes().map(|l| l.used).sum::<usize>(), f.in_dispatch()), (0, 0));
     }
+}
+
+#[test]
+fn a_frame_in_parts_is_judged_once_and_goes_alone_as_a_whole() {
+    let mut f = former(4);
+    let a = f.attach(LaneSpec { live: false, slots: 16, weight: 1 });
+    let submit_parts = |f: &mut Former<u32>| f.submit(us(0), a, (us(0), 0), &mut (0..6)).unwrap();
+    let end_frame = |f: &mut Former<u32>, second: u64, verdicts: [Verdict; 2]| {
+        let mut changes = Vec::new();
+        for batch in [take(f, us(second * 1_000_000)), take(f, us(second * 1_000_000))] {
+            for (n, (key, _)) in batch.into_iter().enumerate() {
+                changes.extend(f.release(key, verdicts[n % 2]).standing.map(|(_, change)| change));
+            }
+        }
+        changes
+    };
+    // One part of each frame was computed: none has failed.
+    for _ in 0..8 {
+        submit_parts(&mut f);
+        assert_eq!(end_frame(&mut f, 0, [Verdict::Computed, Verdict::Guilty]), []);
+    }
+    for n in 0..9 {
+        submit_parts(&mut f);
+        let changes = end_frame(&mut f, 0, [Verdict::Guilty, Verdict::Unlucky]);
+        assert_eq!(changes, [StandingChange::Quarantined].split_at(usize::from(n == 8)).0, "{n}");
+    }
+    let good = f.attach(lane(2));
+    submit_parts(&mut f);
+    submit_parts(&mut f);
+    submit(&mut f, us(0), good, 9).unwrap();
+    assert_eq!(values(take(&mut f, us(0))), [0, 1, 2, 3]);
+    assert_eq!(values(take(&mut f, us(0))), [4, 5]);
+    assert_eq!(values(take(&mut f, us(0))), [9]);
+    assert_eq!(f.decide(us(0)), Decision::WaitUntil(us(1_000_000)), "the next frame is another entry");
+    assert_eq!(values(take(&mut f, us(1_000_000))), [0, 1, 2, 3]);
 }

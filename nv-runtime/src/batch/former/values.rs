@@ -3,6 +3,7 @@ use std::time::Duration;
 use nv_core::MonoTime;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::standing::StandingChange;
 use crate::decisions::nanos;
 
 /// Names a lane. A lane that was detached leaves a key that fits no other.
@@ -102,4 +103,13 @@ pub(crate) struct Taken<T> {
     /// From submission to now.
     #[serde(with = "nanos")]
     pub(crate) wait: Duration,
+}
+
+/// What came of a part that was computed, or failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Released {
+    /// Whether its result is still wanted: its entry has not been given up.
+    pub(crate) wanted: bool,
+    /// What it changed for its lane.
+    pub(crate) standing: Option<(LaneKey, StandingChange)>,
 }
