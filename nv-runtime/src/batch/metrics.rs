@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use nv_core::Name;
 use serde::Serialize;
 
-/// What a batch point has done so far.
+/// What a batch point has done so far. Where a frame is looked at in regions, each of them counts as an entry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct BatchMetrics {
@@ -17,7 +17,7 @@ pub struct BatchMetrics {
     pub failed: u64,
     /// Direct submissions that were not taken in.
     pub rejected: u64,
-    /// Entries that their feed gave up for want of an answer.
+    /// Frames that their feed gave up for want of an answer.
     pub timed_out: u64,
     /// Entries that were too old when their turn came.
     pub expired: u64,
