@@ -33,6 +33,13 @@ pub enum HealthKind {
         #[serde(rename = "retry_in_ms", serialize_with = "serialize_as_ms")]
         retry_in: Duration,
     },
+    /// A call of the source has lasted longer than it may, and did not end when it was cancelled. No frame comes before it
+    /// does.
+    SourceHung {
+        /// How long nothing was heard of the source.
+        #[serde(rename = "limit_ms", serialize_with = "serialize_as_ms")]
+        limit: Duration,
+    },
     /// Something of the feed failed, and is made anew.
     FeedRestarting {
         /// What failed.
@@ -200,6 +207,7 @@ impl HealthKind {
             | Self::SinkFailed { fatal: false, .. }
             | Self::SinkFull { .. } => Severity::Warning,
             Self::SourceFailed { .. }
+            | Self::SourceHung { .. }
             | Self::BatchDown { .. }
             | Self::SinkFailed { fatal: true, .. }
             | Self::ThreadAbandoned { .. }
@@ -220,6 +228,9 @@ impl fmt::Display for HealthKind {
             Self::SourceFailed { error } => write!(f, "source failed: {error}"),
             Self::SourceLost { reason, retry_in } => {
                 write!(f, "source lost: {reason}; trying again in {:.1} s", retry_in.as_secs_f64())
+            }
+            Self::SourceHung { limit } => {
+                write!(f, "the source has not been heard of for {limit:?}, and does not let itself be cancelled")
             }
             Self::FeedRestarting { reason, number, limit, delay } => {
                 write!(f, "restarting in {:.1} s ({number} of {limit}): {reason}", delay.as_secs_f64())

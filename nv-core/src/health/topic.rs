@@ -35,6 +35,7 @@ impl HealthKind {
             Self::SourceOpened { .. }
             | Self::SourceFailed { .. }
             | Self::SourceLost { .. }
+            | Self::SourceHung { .. }
             | Self::FeedRestarting { .. } => HealthTopic::Source,
             Self::FramesLostUpstream { .. } => HealthTopic::LostUpstream,
             Self::FramesDropped { reason, .. } => HealthTopic::Drops(*reason),

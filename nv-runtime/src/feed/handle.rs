@@ -10,6 +10,7 @@ use nv_core::{CancelToken, Clock as _, DropReason, HealthKind, MonoTime, Name};
 use nv_perception::{SourceError, StageError};
 use serde::{Serialize, Serializer};
 
+use super::source_watch::SourceWatch;
 use super::stats::{FeedStats, Progress, Restarts};
 use super::stop::StopSignal;
 use super::supervisor::{BudgetConfig, RestartBudget};
@@ -127,6 +128,8 @@ pub(crate) struct FeedShared {
     pub(crate) cancel: CancelToken,
     /// Disconnects when `cancel` is cancelled: for selecting.
     pub(crate) cancelled: Receiver<Infallible>,
+    /// Its session with its source.
+    pub(crate) source: SourceWatch,
     pub(crate) stop: StopSignal,
     /// Where the feed's executor hears of everything.
     pub(crate) inbox: Arc<Inbox<Completion>>,
@@ -163,6 +166,7 @@ impl FeedShared {
             clock,
             cancel,
             cancelled,
+            source: SourceWatch::new(restart.stall_timeout),
             stop: StopSignal::new(),
             inbox: Arc::new(Inbox::new()),
             next_track: Arc::default(),
@@ -184,10 +188,16 @@ impl FeedShared {
         self.cancel();
     }
 
-    /// Tells the source to end. What it registered to be told runs here, and is others' code.
+    /// Tells the source to end, for good. What it registered to be told runs here, and is others' code.
     pub(crate) fn cancel(&self) {
+        self.cancel.cancel();
+        self.cancel_session(&self.source.end());
+    }
+
+    /// Tells a session to end.
+    pub(crate) fn cancel_session(&self, session: &CancelToken) {
         let cancelled = guard("cancel", || {
-            self.cancel.cancel();
+            session.cancel();
             Ok(())
         });
         if let Err(error) = cancelled {

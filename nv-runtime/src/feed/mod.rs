@@ -17,6 +17,7 @@ mod queue;
 mod restart;
 mod sink;
 mod source;
+mod source_watch;
 mod stats;
 mod steps;
 mod stop;

@@ -101,7 +101,8 @@ impl Connector {
 
     fn try_open(&self) -> Result<(OpenSource, StreamInfo), SourceError> {
         let url = &self.spec.url;
-        let opened = guarded(url, "open", || self.factory.open(&self.spec, &self.shared.cancel));
+        let session = self.shared.source.begin();
+        let opened = guarded(url, "open", || self.factory.open(&self.spec, &session));
         let source = opened.map(Foreign::new)?;
         let info = guarded(url, "info", || Ok(source.info().clone()))?;
         Ok((source, info))
@@ -226,15 +227,21 @@ impl SourceThread {
             if self.frame_limit.is_some_and(|limit| self.frames >= limit) {
                 return Ok(Pulled::Done(SourceEnd::LimitReached));
             }
-            let mut ask = ASK;
-            if self.connector.watches_for_stalls() {
-                let left = self.connector.reconnect.stalls_at().since(clock.now());
+            let item = if self.connector.watches_for_stalls() {
+                let stall_timeout = self.connector.config.stall_timeout;
+                let stalls_at = self.connector.reconnect.stalls_at();
+                let left = stalls_at.since(clock.now());
                 if left.is_zero() {
-                    return Ok(Pulled::Trouble(Trouble::Stalled(self.connector.config.stall_timeout)));
+                    return Ok(Pulled::Trouble(Trouble::Stalled(stall_timeout)));
                 }
-                ask = ask.min(left);
-            }
-            match source.next(ask)? {
+                match self.shared.source.during(stalls_at, || source.next(ASK.min(left))) {
+                    Some(item) => item?,
+                    None => return Ok(Pulled::Trouble(Trouble::Stalled(stall_timeout))),
+                }
+            } else {
+                source.next(ASK)?
+            };
+            match item {
                 SourceItem::Frame(frame) => {
                     self.connector.reconnect.frame(clock.now(), frame.is_suspect());
                     match self.intake.push(frame, session, self.cuts, self.live) {

@@ -7,6 +7,7 @@ use nv_core::{Clock as _, DropReason, HealthKind, MonoTime};
 use super::executor::{Executor, ExecutorParts, Finish};
 use super::outlet::Outlet;
 use super::pipeline::PipelineRecipe;
+use super::source_watch::SourceLook;
 use super::steps::Lane;
 use super::watch::{StageCall, StageWatch, Watch};
 use super::{FeedEnd, FeedPipeline, FeedShared, Intake, RestartConfig, StepErrorPolicy};
@@ -125,7 +126,7 @@ impl Supervision<'_> {
             }
             let look_at = match running.watch.look(now, self.stage_timeout) {
                 Watch::Hung(call) => return Outcome::Hung(Some(call)),
-                Watch::LookAgain(at) => overdue.map_or(at, |overdue| overdue.min(at)),
+                Watch::LookAgain(at) => overdue.map_or(at, |overdue| overdue.min(at)).min(self.watch_source(now)),
             };
             let left = clock.instant(look_at).saturating_duration_since(std::time::Instant::now());
             select! {
@@ -146,6 +147,20 @@ impl Supervision<'_> {
                 },
                 recv(self.shared.stop.wakeups()) -> _ => {}
                 default(left) => {}
+            }
+        }
+    }
+
+    /// Cancels a session with a camera whose source does not come back from a call, and tells of one that does not care.
+    /// Returns when to look again.
+    fn watch_source(&self, now: MonoTime) -> MonoTime {
+        loop {
+            match self.shared.source.look(now) {
+                SourceLook::LookAgain(at) => return at,
+                SourceLook::Cancel(session) => self.shared.cancel_session(&session),
+                SourceLook::Tell(limit) => {
+                    self.health.report(Some(&self.shared.name), HealthKind::SourceHung { limit })
+                }
             }
         }
     }

@@ -289,3 +289,83 @@ fn a_stage_that_can_not_be_built_too_often_ends_the_feed() {
     check(true, |c| c.restart.on = RestartTrigger::Never, plain);
     check(false, |_| (), plain);
 }
+
+/// A camera whose first session does not keep to the time that it is given. It comes back when it is cancelled, if it `minds`.
+struct Deaf {
+    minds: bool,
+    sessions: AtomicU32,
+    source: Arc<dyn SourceFactory>,
+    release: Receiver<()>,
+}
+
+struct DeafSource {
+    info: nv_perception::StreamInfo,
+    cancel: Option<CancelToken>,
+    release: Receiver<()>,
+}
+
+impl SourceFactory for Deaf {
+    fn schemes(&self) -> &[&str] {
+        &["test"]
+    }
+
+    fn open(&self, spec: &SourceSpec, cancel: &CancelToken) -> Result<Box<dyn FrameSource>, SourceError> {
+        let source = self.source.open(spec, cancel)?;
+        if self.sessions.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Ok(source);
+        }
+        let (info, cancel) = (source.info().clone(), self.minds.then(|| cancel.clone()));
+        Ok(Box::new(DeafSource { info, cancel, release: self.release.clone() }))
+    }
+}
+
+impl FrameSource for DeafSource {
+    fn info(&self) -> &nv_perception::StreamInfo {
+        &self.info
+    }
+
+    fn next(&mut self, _: Duration) -> Result<SourceItem, SourceError> {
+        match &self.cancel {
+            Some(cancel) => drop(cancel.wait_timeout(LONG)),
+            None => drop(self.release.recv_timeout(LONG)),
+        }
+        Err(error(SourceErrorKind::Cancelled))
+    }
+}
+
+#[test]
+fn a_camera_that_does_not_come_back_from_a_call_is_cancelled_and_opened_again() {
+    let runtime = runtime();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let (feeder, source) = fed_source(true);
+    let (_never, release) = crossbeam_channel::bounded(1);
+    let source = Arc::new(Deaf { minds: true, sessions: AtomicU32::new(0), source, release });
+    let restart = RestartConfig { stall_timeout: Duration::from_millis(10), ..soon() };
+    let (feed, outputs) = feed(&runtime, "gate", source, detect(&detector), |c| c.restart = restart);
+    feeder.frame(0);
+    assert!(outputs.recv_timeout(LONG / 3).unwrap().session >= 1);
+    feed.stop(LONG);
+    check_end(&feed, "stopped");
+    shut_down(&runtime);
+}
+
+#[test]
+fn a_camera_that_does_not_let_itself_be_cancelled_is_named() {
+    let runtime = impatient();
+    let health = runtime.health();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let (feeder, source) = fed_source(true);
+    let (releases, release) = crossbeam_channel::bounded(1);
+    let source = Arc::new(Deaf { minds: false, sessions: AtomicU32::new(0), source, release });
+    let restart = RestartConfig { stall_timeout: Duration::from_millis(10), ..soon() };
+    let (feed, outputs) = feed(&runtime, "gate", source, detect(&detector), |c| c.restart = restart);
+    let hung = wait_for(&health, |k| matches!(k, HealthKind::SourceHung { .. }));
+    assert_eq!(hung, HealthKind::SourceHung { limit: Duration::from_millis(2010) });
+    // When it comes back after all, it is none the worse for it.
+    releases.send(()).unwrap();
+    feeder.frame(0);
+    assert!(outputs.recv_timeout(LONG).unwrap().session >= 1);
+    feed.stop(LONG);
+    check_end(&feed, "stopped");
+    shut_down(&runtime);
+}
