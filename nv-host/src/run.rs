@@ -104,6 +104,8 @@ fn feed_config(feed: &FeedPlan, config: FeedConfig, sinks: Vec<SinkConfig>) -> F
         provenance: feed.provenance,
         frame_limit: feed.frame_limit,
         weight: feed.weight.unwrap_or(config.weight),
+        max_rate: feed.max_rate.or(config.max_rate),
+        drop_suspect: feed.drop_suspect,
         stage_timeout: feed.stage_timeout.unwrap_or(config.stage_timeout),
         restart: feed.restart.clone(),
         ..config

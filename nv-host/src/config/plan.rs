@@ -87,6 +87,10 @@ pub(crate) struct FeedPlan {
     pub(crate) provenance: bool,
     pub(crate) frame_limit: Option<u64>,
     pub(crate) weight: Option<u32>,
+    /// Frames a second that are let in, at most.
+    pub(crate) max_rate: Option<f64>,
+    /// Whether frames that the decoder calls suspect are dropped.
+    pub(crate) drop_suspect: bool,
     pub(crate) stage_timeout: Option<Duration>,
     pub(crate) restart: RestartConfig,
     pub(crate) at: Option<String>,
@@ -333,6 +337,14 @@ impl Check<'_> {
             }
             weight.into_inner()
         });
+        let max_rate = raw.max_rate.map(|rate| {
+            if !(*rate.get_ref() > 0.0 && rate.get_ref().is_finite()) {
+                let message =
+                    format!("max_rate is {}, and must be a number of frames a second above 0", rate.get_ref());
+                self.error_once(&rate.span(), message);
+            }
+            rate.into_inner()
+        });
         let stage_timeout = raw.stage_timeout.map(|limit| {
             if limit.get_ref().0.is_zero() {
                 self.error_once(
@@ -365,6 +377,8 @@ impl Check<'_> {
                 RawQueuePolicy::Block => QueuePolicy::Block,
             }),
             freshness: raw.freshness.map(|t| t.0),
+            max_rate,
+            drop_suspect: raw.drop_suspect.unwrap_or(false),
             max_in_pipeline,
             provenance: raw.provenance.unwrap_or(true),
             frame_limit,
@@ -507,6 +521,8 @@ fn with_defaults(feed: RawFeed, defaults: &super::raw::RawDefaults) -> RawFeed {
         queue_capacity: feed.queue_capacity.or_else(|| d.queue_capacity.clone()),
         queue_policy: feed.queue_policy.or(d.queue_policy),
         freshness: feed.freshness.or(d.freshness),
+        max_rate: feed.max_rate.or_else(|| d.max_rate.clone()),
+        drop_suspect: feed.drop_suspect.or(d.drop_suspect),
         max_in_pipeline: feed.max_in_pipeline.or_else(|| d.max_in_pipeline.clone()),
         provenance: feed.provenance.or(d.provenance),
         limit: feed.limit.or_else(|| d.limit.clone()),

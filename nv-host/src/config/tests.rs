@@ -174,7 +174,7 @@ fn unknown_keys_are_errors_with_a_suggestion() {
     check_error(
         "[defaults]\nwhatever = 1\n",
         expect![[
-            r#"site.toml:2:1: unknown key `whatever` in [defaults]; the keys here are `steps`, `live`, `report_threshold`, `on_step_error`, `queue_capacity`, `queue_policy`, `freshness`, `max_in_pipeline`, `provenance`, `limit`, `weight`, `stage_timeout`, `restart`"#
+            r#"site.toml:2:1: unknown key `whatever` in [defaults]; the keys here are `steps`, `live`, `report_threshold`, `on_step_error`, `queue_capacity`, `queue_policy`, `freshness`, `max_rate`, `drop_suspect`, `max_in_pipeline`, `provenance`, `limit`, `weight`, `stage_timeout`, `restart`"#
         ]],
     );
 }

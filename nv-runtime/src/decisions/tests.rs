@@ -8,7 +8,7 @@ use super::log::Buffer;
 use super::*;
 use crate::batch::EntryKey;
 use crate::feed::cores::{
-    Arrival, BudgetConfig, Glance, IntakeConfig, IntakeCore, Reconnect, ReconnectConfig, RestartBudget,
+    Arrival, BudgetConfig, Given, Glance, IntakeConfig, IntakeCore, Reconnect, ReconnectConfig, RestartBudget,
 };
 use crate::feed::{QueuePolicy, RestartConfig};
 
@@ -26,7 +26,7 @@ fn recorded(decide: impl FnOnce(&DecisionLog)) -> String {
 }
 
 fn intake(log: &DecisionLog, policy: QueuePolicy) -> IntakeCore<()> {
-    IntakeCore::recorded(IntakeConfig { capacity: 3, policy, freshness: None }, Some(log), "gate")
+    IntakeCore::recorded(IntakeConfig::new(3, policy), Some(log), "gate")
 }
 
 /// A little of everything, the same each time.
@@ -42,7 +42,7 @@ fn sample() -> String {
             RestartBudget::recorded(BudgetConfig::new(&RestartConfig::default(), 1 << 63), Some(log), "gate");
         for at in 0..5 {
             source.frame(ms(at), false);
-            gate.push(ms(at), 0, 0, (), |(), _| ());
+            gate.push(ms(at), Given::default(), (), |(), _| ());
         }
         gate.add_claims(2);
         gate.bind(ms(7), EntryKey::default(), &mut 0);
@@ -66,13 +66,13 @@ fn a_log_is_played_back_to_its_end() {
 fn the_form_of_a_log_is_fixed() {
     let log = recorded(|log| {
         let mut gate = intake(log, QueuePolicy::Block);
-        gate.push(ms(40), 1, 2, (), |(), _| ());
+        gate.push(ms(40), Given { session: 1, cuts: 2, ..Given::default() }, (), |(), _| ());
         gate.drop_frame(ms(50), 0, DropReason::Expired, Some(&"detector".into()));
     });
     let expected = format!(
         r#"{{"schema":"nv.decisions/1","version":"{}"}}
-{{"core":"intake gate #1","new":{{"capacity":3,"policy":"block","freshness":null}}}}
-{{"core":"intake gate #1","in":{{"push":{{"now":40000000,"session":1,"cuts":2}}}},"out":{{"taken":null}}}}
+{{"core":"intake gate #1","new":{{"capacity":3,"policy":"block","freshness":null,"period":null,"drop_suspect":false}}}}
+{{"core":"intake gate #1","in":{{"push":{{"now":40000000,"given":{"session":1,"cuts":2,"pts":0,"suspect":false}}}}},"out":{{"taken":null}}}}
 {{"core":"intake gate #1","in":{{"drop":{{"now":50000000,"seq":0,"reason":"expired","step":"detector"}}}},"out":true}}
 {{"end":{{"lines":3}}}}
 "#,
@@ -161,7 +161,7 @@ fn a_log_that_can_not_be_written_says_so_and_stands_in_nobodys_way() {
     let log = DecisionLog::new("small.log", Disk(300_000)).unwrap();
     let mut gate = intake(&log, QueuePolicy::DropOldest);
     for at in 0..10_000 {
-        gate.push(ms(at), 0, 0, (), |(), _| ());
+        gate.push(ms(at), Given::default(), (), |(), _| ());
     }
     assert_eq!(gate.counts().received, 10_000);
     for _ in 0..2 {
@@ -180,7 +180,7 @@ fn what_is_decided_after_the_end_is_not_recorded() {
     let mut gate = intake(&log, QueuePolicy::DropOldest);
     log.finish().unwrap();
     let ended = written.take();
-    gate.push(ms(0), 0, 0, (), |(), _| ());
+    gate.push(ms(0), Given::default(), (), |(), _| ());
     assert!(log.finish().is_ok());
     drop((log, gate));
     assert!(written.take().is_empty());
@@ -201,7 +201,7 @@ proptest! {
                 now = now + Duration::from_millis(n);
                 match event {
                     0..6 => match waiting.take() {
-                        None => if let Arrival::Full(queued) = gate.push(now, 0, 0, (), |(), _| ()) {
+                        None => if let Arrival::Full(queued) = gate.push(now, Given::default(), (), |(), _| ()) {
                             waiting = Some(queued);
                         },
                         Some(queued) => drop(gate.retry(now, queued)),

@@ -38,6 +38,11 @@ pub struct FeedConfig {
     pub queue_policy: Option<QueuePolicy>,
     /// The oldest a queued frame may be to be taken before the newest one. Default: one measured frame interval.
     pub freshness: Option<Duration>,
+    /// The most frames a second, of stream time, that are let in; evenly spread, the others are dropped as `rate_limited`.
+    /// Default: no limit.
+    pub max_rate: Option<f64>,
+    /// Whether frames that the decoder calls suspect are dropped, as `decode_suspect`. Default false: outputs say which they are.
+    pub drop_suspect: bool,
     /// Frames between the queue and the outputs at a time. Default: file 2 + the sum of its slots at its batch points; live
     /// the same with a slot less at each point, which with 2 slots is 2 + batch points.
     pub max_in_pipeline: Option<usize>,
@@ -79,6 +84,8 @@ impl FeedConfig {
             queue_capacity: 4,
             queue_policy: None,
             freshness: None,
+            max_rate: None,
+            drop_suspect: false,
             max_in_pipeline: None,
             weight: 1,
             on_step_error: StepErrorPolicy::default(),
@@ -127,6 +134,12 @@ impl FeedConfig {
         };
         if let Some(reason) = reason {
             return Err(FeedConfigError { field: "weight", value: self.weight.to_string(), reason });
+        }
+        if let Some(rate) = self.max_rate
+            && !(rate > 0.0 && rate.is_finite())
+        {
+            let (field, value) = ("max_rate", rate.to_string());
+            return Err(FeedConfigError { field, value, reason: "it must be a number of frames a second above 0" });
         }
         if !self.report_threshold.is_finite() {
             let (field, value) = ("report_threshold", self.report_threshold.to_string());

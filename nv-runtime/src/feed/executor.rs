@@ -398,6 +398,9 @@ impl Executor {
             run = !work.at_point.regions.is_empty();
         }
         self.core.gated(seq, run);
+        if gate == Gate::Skip {
+            self.shared.progress.lock().skipped(step);
+        }
     }
 
     fn submit(&mut self, seq: u64, step: usize) {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::RegionOptions;
+use super::rate::Rate;
 use crate::decisions::{CoreLog, Recorded, within};
 
 /// On which frames a batch point of a pipeline runs, and on what of them. The default: on all of every frame.
@@ -278,7 +279,7 @@ impl StepGate {
         self.until_turn = 0;
         self.holds.fill(false);
         if let Some(rate) = &mut self.rate {
-            rate.next = None;
+            rate.start_over();
         }
     }
 }
@@ -306,7 +307,7 @@ impl Recorded for StepGate {
             every: config.every.max(1),
             until_turn: 0,
             holds: vec![false; config.conditions],
-            rate: config.period.map(|period| Rate { period, next: None }),
+            rate: config.period.map(Rate::new),
             stretch: None,
             log,
         }
@@ -320,48 +321,6 @@ impl Recorded for StepGate {
         let GateInput::Decide { at, said } = input;
         let gate = self.pass(at, |index| said.get(index).copied().flatten());
         self.log.note(|| (GateInput::Decide { at, said }, gate));
-    }
-}
-
-/// Lets so many frames a second pass. Runs are due at an even pace; each takes the frame that seems nearest to its moment, by
-/// the last interval, so that the average is kept whatever the rate of frames is. Nanoseconds of stream time.
-#[derive(Debug)]
-struct Rate {
-    period: i64,
-    next: Option<Due>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    /// When the next run is due.
-    at: i64,
-    /// The frame that was last asked about.
-    last: i64,
-}
-
-impl Rate {
-    fn period_of(per_second: f64) -> i64 {
-        // Rounded up: rather a nanosecond too seldom. A float that is too large becomes the largest integer.
-        (1e9 / per_second).ceil() as i64
-    }
-
-    /// Whether the step may run on the frame at `pts`; if so it counts as run.
-    fn take(&mut self, pts: i64) -> bool {
-        let (mut due, interval) = match self.next {
-            None => (pts, 0),
-            // Time went back: what was left to wait is waited from here.
-            Some(due) if pts < due.last => (pts.saturating_add(due.at.saturating_sub(due.last)), 0),
-            Some(due) => (due.at, pts.saturating_sub(due.last)),
-        };
-        let late = pts.saturating_sub(due);
-        let run = late >= -(interval.min(self.period) / 2);
-        if run {
-            // After a longer pause the pace begins anew: what was missed is not made up for.
-            let base = if late > self.period / 2 { pts } else { due };
-            due = base.saturating_add(self.period);
-        }
-        self.next = Some(Due { at: due, last: pts });
-        run
     }
 }
 

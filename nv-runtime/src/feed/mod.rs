@@ -14,6 +14,7 @@ mod ledger;
 mod outlet;
 mod pipeline;
 mod queue;
+mod rate;
 mod restart;
 mod sink;
 mod source;
@@ -51,7 +52,7 @@ pub(crate) mod cores {
     pub(crate) use super::{
         core::{Action, CoreConfig, CoreStep, Failed},
         flow::{StepKind, Turn},
-        intake::{Arrival, Bound, Glance, IntakeConfig},
+        intake::{Arrival, Bound, Given, Glance, IntakeConfig},
         queue::Queued,
         supervisor::{BudgetConfig, ReconnectConfig},
     };

@@ -85,6 +85,8 @@ pub struct StepStats {
     pub processed: u64,
     /// Frames that it failed for.
     pub failed: u64,
+    /// Frames that it was not to run on, as its [`StepOptions`](super::StepOptions) say.
+    pub skipped: u64,
     /// Time in all that its `process` took; for a batch point that of the batches that the frames were in.
     #[serde(rename = "busy_ms", serialize_with = "serialize_as_ms")]
     pub busy: Duration,
@@ -204,7 +206,9 @@ impl Progress {
             sessions: 0,
             connected: false,
             retry_at: None,
-            steps: steps.map(|step| StepStats { step, processed: 0, failed: 0, busy: Duration::ZERO }).collect(),
+            steps: steps
+                .map(|step| StepStats { step, processed: 0, failed: 0, skipped: 0, busy: Duration::ZERO })
+                .collect(),
             sinks: Vec::new(),
             first_received: None,
             last_emitted: MonoTime::ZERO,
@@ -229,6 +233,13 @@ impl Progress {
     /// There is no session, and none is begun before then.
     pub(crate) fn lost(&mut self, retry_at: MonoTime) {
         (self.connected, self.retry_at) = (false, Some(retry_at));
+    }
+
+    /// A step was not to run on a frame.
+    pub(crate) fn skipped(&mut self, step: usize) {
+        if let Some(stats) = self.steps.get_mut(step) {
+            stats.skipped += 1;
+        }
     }
 
     /// A call of a step's stage hung.
@@ -328,6 +339,7 @@ mod tests {
                 step: "detect".into(),
                 processed: 2,
                 failed: 1,
+                skipped: 4,
                 busy: Duration::from_micros(1500),
             }],
             last_drops: vec![DropRecord {
@@ -346,7 +358,7 @@ mod tests {
             "sessions": 0, "restarts": 0, "retry_in_ms": 1500.0,
             "source": {"size": {"width": 64, "height": 48}, "frame_interval_ms": 40.0, "frame_count": null, "live": true,
                 "codec": "none", "decoder": "none", "max_outstanding": null},
-            "steps": [{"step": "detect", "processed": 2, "failed": 1, "busy_ms": 1.5}],
+            "steps": [{"step": "detect", "processed": 2, "failed": 1, "skipped": 4, "busy_ms": 1.5}],
             "sinks": [], "last_drops": [{"seq": 3, "reason": "expired", "step": null, "at_ms": 2.5}],
             "end": {"reason": "source_failed", "ok": false, "message": "rtsp://***@cam/1: no such camera"},
         });

@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use crossbeam_channel::select;
 use nv_core::{Clock as _, DropReason, HealthKind, MonoTime};
-use nv_perception::StreamInfo;
 
 use super::executor::Finish;
 use super::intake::IntakeConfig;
 use super::outlet::Outlet;
+use super::rate::Rate;
 use super::sink::SinkQueue;
 use super::source::{Connector, SourceEnd, SourceThread};
 use super::supervision::Supervision;
@@ -84,7 +84,13 @@ impl Live<'_> {
             Err(end) => return Ok(self.end_of(end, limits)),
         };
         let live = info.live;
-        let intake = self.intake(&info, config.queue_policy, config.queue_capacity, config.freshness);
+        let by_default = if live { QueuePolicy::DropOldest } else { QueuePolicy::Block };
+        let intake = self.intake(IntakeConfig {
+            freshness: config.freshness,
+            period: config.max_rate.map(Rate::period_of),
+            drop_suspect: config.drop_suspect,
+            ..IntakeConfig::new(config.queue_capacity, config.queue_policy.unwrap_or(by_default))
+        });
         let name = shared.name.clone();
         let outlet = Outlet::new(name, health.clone(), sinks, !live, config.report_threshold, config.provenance);
         let outlet = Arc::new(Mutex::new(outlet));
@@ -139,16 +145,8 @@ impl Live<'_> {
         Ok(queues)
     }
 
-    fn intake(
-        &self,
-        info: &StreamInfo,
-        policy: Option<QueuePolicy>,
-        capacity: usize,
-        freshness: Option<Duration>,
-    ) -> Arc<Intake> {
-        let policy = policy.unwrap_or(if info.live { QueuePolicy::DropOldest } else { QueuePolicy::Block });
+    fn intake(&self, config: IntakeConfig) -> Arc<Intake> {
         let (name, clock) = (self.shared.name.clone(), self.shared.clock.clone());
-        let config = IntakeConfig { capacity, policy, freshness };
         let decisions = self.shared.decisions.as_ref();
         let (inbox, health) = (self.shared.inbox.clone(), self.health.clone());
         let intake = Arc::new(Intake::new(name, clock, config, inbox, decisions, health));

@@ -5,7 +5,7 @@ use nv_core::{DropReason, Name};
 use super::scenario::FeedPlan;
 use super::world::{Context, Event, Note};
 use crate::batch::EntryKey;
-use crate::feed::cores::{Arrival, IntakeConfig, IntakeCore, Queued};
+use crate::feed::cores::{Arrival, Given, IntakeConfig, IntakeCore, Queued};
 
 /// A feed's intake.
 pub(super) struct SimIntake {
@@ -17,14 +17,14 @@ pub(super) struct SimIntake {
 
 impl SimIntake {
     pub(super) fn new(feed: usize, plan: &FeedPlan) -> Self {
-        let config = IntakeConfig { capacity: plan.queue, policy: plan.policy, freshness: None };
+        let config = IntakeConfig::new(plan.queue, plan.policy);
         Self { feed, core: IntakeCore::new(config), source_waits: false }
     }
 
     // --- The source's side.
 
     pub(super) fn push(&mut self, ctx: &mut Context, session: u32, cuts: u32) -> Arrival<()> {
-        let arrival = self.core.push(ctx.now, session, cuts, (), |(), _| ());
+        let arrival = self.core.push(ctx.now, Given { session, cuts, ..Given::default() }, (), |(), _| ());
         self.arrived(ctx, arrival)
     }
 

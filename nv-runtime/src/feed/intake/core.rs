@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::ledger::{DropRecord, FrameCounts, Ledger};
 use super::super::queue::{Cadence, FrameQueue, Pushed, QueuePolicy, Queued};
+use super::super::rate::Rate;
 use super::record::Input;
 use crate::batch::EntryKey;
 use crate::decisions::{At, CoreLog, nanos};
@@ -21,6 +22,10 @@ pub(crate) struct IntakeCore<T = Frame> {
     ledger: Ledger,
     cadence: Cadence,
     freshness: Option<Duration>,
+    rate: Option<Rate>,
+    drop_suspect: bool,
+    /// The session of the latest frame.
+    session: u32,
     /// Claims at the batch point that no frame was bound to yet.
     claims: usize,
     /// Frames that claims took and that the executor has not heard of yet, in the order of their sequence numbers.
@@ -52,6 +57,30 @@ pub(crate) struct IntakeConfig {
     /// The oldest a frame may be to be bound before the newest one; `None`: one measured frame interval.
     #[serde(with = "nanos")]
     pub(crate) freshness: Option<Duration>,
+    /// Nanoseconds of stream time from one frame to the next that is let in, on average; `None`: each is.
+    pub(crate) period: Option<i64>,
+    /// Whether frames are dropped that the decoder calls suspect.
+    pub(crate) drop_suspect: bool,
+}
+
+impl IntakeConfig {
+    /// The default, but for what has none.
+    pub(crate) fn new(capacity: usize, policy: QueuePolicy) -> Self {
+        Self { capacity, policy, freshness: None, period: None, drop_suspect: false }
+    }
+}
+
+/// A frame as its source gave it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Given {
+    /// The feed's session with its source.
+    pub(crate) session: u32,
+    /// Cuts of the stream so far, as far as the source says.
+    pub(crate) cuts: u32,
+    /// Its time in the stream, in nanoseconds.
+    pub(crate) pts: i64,
+    /// Whether the decoder calls it suspect.
+    pub(crate) suspect: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +167,9 @@ impl<T> IntakeCore<T> {
             ledger: Ledger::default(),
             cadence: Cadence::default(),
             freshness: config.freshness,
+            rate: config.period.map(Rate::new),
+            drop_suspect: config.drop_suspect,
+            session: 0,
             claims: 0,
             bound: Vec::new(),
             superseded: Vec::new(),
@@ -167,30 +199,36 @@ impl<T> IntakeCore<T> {
     pub(crate) fn push(
         &mut self,
         now: MonoTime,
-        session: u32,
-        cuts: u32,
+        given: Given,
         frame: T,
         stamp: impl FnOnce(T, u64) -> T,
     ) -> Arrival<T> {
-        let arrival = self.receive(now, session, cuts, frame, stamp);
-        self.log.note(|| (Input::Push { now: At(now), session, cuts }, &arrival));
+        let arrival = self.receive(now, given, frame, stamp);
+        self.log.note(|| (Input::Push { now: At(now), given }, &arrival));
         arrival
     }
 
-    fn receive(
-        &mut self,
-        now: MonoTime,
-        session: u32,
-        cuts: u32,
-        frame: T,
-        stamp: impl FnOnce(T, u64) -> T,
-    ) -> Arrival<T> {
+    fn receive(&mut self, now: MonoTime, given: Given, frame: T, stamp: impl FnOnce(T, u64) -> T) -> Arrival<T> {
+        let Given { session, cuts, pts, suspect } = given;
         if self.phase != Phase::Open {
             return Arrival::Refused(frame);
         }
         let seq = self.ledger.receive();
         let mut queued = Queued { seq, received: now, frame: stamp(frame, seq), session, cuts };
         self.connected = true;
+        if suspect && self.drop_suspect {
+            self.ledger.drop(seq, DropReason::DecodeSuspect, None, now);
+            return Arrival::Discarded(queued, DropReason::DecodeSuspect);
+        }
+        if self.session != session {
+            self.session = session;
+            self.rate.as_mut().map(Rate::start_over);
+        }
+        if self.rate.as_mut().is_some_and(|rate| !rate.take(pts)) {
+            self.ledger.drop(seq, DropReason::RateLimited, None, now);
+            return Arrival::Discarded(queued, DropReason::RateLimited);
+        }
+        // The rhythm of those that come in: others are not waited for.
         self.cadence.arrival(now);
         let kept_out = match (self.paused, self.restarting) {
             (true, _) => Some(DropReason::FeedStopped),

@@ -3,7 +3,7 @@ mod record;
 
 use nv_core::{Clock, DropReason, Frame, HealthKind, MonoTime, Name};
 
-pub(crate) use self::core::{Arrival, Bound, Glance, IntakeConfig, IntakeCore};
+pub(crate) use self::core::{Arrival, Bound, Given, Glance, IntakeConfig, IntakeCore};
 use super::Inbox;
 use super::ledger::{DropRecord, FrameCounts};
 use super::queue::Queued;
@@ -38,7 +38,7 @@ struct State {
 pub(crate) enum Intaken {
     /// It is inside.
     Taken,
-    /// It was dropped, since its feed is paused or restarting.
+    /// It was dropped: its feed is paused or restarting, or does not want it.
     Discarded,
     /// The intake takes no more frames.
     Closed,
@@ -73,7 +73,8 @@ impl Intake {
             state = self.room.wait(state);
         }
         let now = self.clock.now();
-        let mut arrival = state.core.push(now, session, cuts, frame, |frame, seq| frame.stamped(seq, now));
+        let given = Given { session, cuts, pts: frame.pts().as_nanos(), suspect: frame.is_suspect() };
+        let mut arrival = state.core.push(now, given, frame, |frame, seq| frame.stamped(seq, now));
         while let Arrival::Full(queued) = arrival {
             state = self.room.wait(state);
             arrival = state.core.retry(self.clock.now(), queued);

@@ -2,7 +2,7 @@ use nv_core::{DropReason, Name};
 use serde::{Deserialize, Serialize};
 
 use super::super::queue::Queued;
-use super::core::{Glance, IntakeConfig, IntakeCore};
+use super::core::{Given, Glance, IntakeConfig, IntakeCore};
 use crate::batch::EntryKey;
 use crate::decisions::{At, CoreLog, Recorded, within};
 
@@ -10,7 +10,7 @@ use crate::decisions::{At, CoreLog, Recorded, within};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Input {
-    Push { now: At, session: u32, cuts: u32 },
+    Push { now: At, given: Given },
     Retry { now: At, queued: Queued<()> },
     LostUpstream { count: u64 },
     Disconnected,
@@ -54,7 +54,7 @@ impl Recorded for IntakeCore<()> {
 
     fn call(&mut self, input: Input) {
         match input {
-            Input::Push { now: At(now), session, cuts } => drop(self.push(now, session, cuts, (), |(), _| ())),
+            Input::Push { now: At(now), given } => drop(self.push(now, given, (), |(), _| ())),
             Input::Retry { now: At(now), queued } => drop(self.retry(now, queued)),
             Input::LostUpstream { count } => self.lost_upstream(count),
             Input::Disconnected => self.disconnected(),

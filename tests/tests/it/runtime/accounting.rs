@@ -281,3 +281,16 @@ fn a_busy_live_feed_keeps_to_now() {
     check_frames(&feed, 2, &[(DropReason::QueueFull, 5), (DropReason::Superseded, 3)]);
     shut_down(&runtime);
 }
+
+#[test]
+fn a_file_may_be_looked_at_a_few_times_a_second_only() {
+    let runtime = runtime();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let (feed, outputs) = feed(&runtime, "file", scene_source(50), detect(&detector), |c| c.max_rate = Some(5.0));
+    check_end(&feed, "end_of_stream");
+    // The scene has 30 frames a second.
+    let seen = numbers(&outputs);
+    assert_eq!(seen, (0..50).step_by(6).collect::<Vec<_>>());
+    check_frames(&feed, 9, &[(DropReason::RateLimited, 41)]);
+    shut_down(&runtime);
+}

@@ -4,11 +4,11 @@ use super::super::super::queue::tests::ms;
 use super::*;
 
 fn core(capacity: usize, policy: QueuePolicy) -> IntakeCore<()> {
-    IntakeCore::new(IntakeConfig { capacity, policy, freshness: None })
+    IntakeCore::new(IntakeConfig::new(capacity, policy))
 }
 
 fn push(core: &mut IntakeCore<()>, at: u64) -> Arrival<()> {
-    core.push(ms(at), 0, 0, (), |(), _| ())
+    core.push(ms(at), Given::default(), (), |(), _| ())
 }
 
 fn look(core: &mut IntakeCore<()>) -> Glance<()> {
@@ -48,6 +48,47 @@ fn a_paused_live_feed_takes_nothing_and_is_not_waited_for() {
 }
 
 #[test]
+fn a_feed_lets_in_as_many_frames_a_second_as_it_wants() {
+    /// So many frames at 25 fps, the session changing at `cut`: the numbers of those that were let in.
+    fn check(frames: u64, per_second: f64, cut: u64, expected: &[u64]) {
+        let period = Some(Rate::period_of(per_second));
+        let config = IntakeConfig { period, ..IntakeConfig::new(64, QueuePolicy::Block) };
+        let mut core = IntakeCore::new(config);
+        for n in 0..frames {
+            let session = u32::from(n >= cut);
+            let given = Given { session, pts: n as i64 * 40_000_000, ..Given::default() };
+            core.push(ms(n * 7), given, (), |(), _| ());
+        }
+        let counts = core.counts();
+        assert_eq!(popped(&mut core, |q| q.seq), expected, "{per_second}/s");
+        let limited = counts.dropped.get(&DropReason::RateLimited).copied().unwrap_or(0);
+        assert_eq!((counts.received, limited), (frames, frames - expected.len() as u64));
+        assert!(counts.is_balanced());
+    }
+    check(10, 100.0, 99, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    check(10, 12.5, 99, &[0, 2, 4, 6, 8]);
+    check(11, 5.0, 99, &[0, 5, 10]);
+    // Another session starts over.
+    check(11, 5.0, 3, &[0, 3, 8]);
+}
+
+#[test]
+fn a_feed_may_do_without_suspect_frames() {
+    fn check(drop_suspect: bool, expected: &[u64]) {
+        let config = IntakeConfig { drop_suspect, ..IntakeConfig::new(64, QueuePolicy::Block) };
+        let mut core = IntakeCore::new(config);
+        for n in 0..6 {
+            core.push(ms(n), Given { suspect: (2..4).contains(&n), ..Given::default() }, (), |(), _| ());
+        }
+        assert_eq!(popped(&mut core, |q| (q.seq, q.cuts)), expected.iter().map(|n| (*n, 0)).collect::<Vec<_>>());
+        let dropped = core.counts().dropped;
+        assert_eq!(dropped.get(&DropReason::DecodeSuspect).copied().unwrap_or(0), 6 - expected.len() as u64);
+    }
+    check(false, &[0, 1, 2, 3, 4, 5]);
+    check(true, &[0, 1, 4, 5]);
+}
+
+#[test]
 fn a_lost_source_is_not_waited_for() {
     let mut core = core(16, QueuePolicy::DropOldest);
     for n in 0..9 {
@@ -56,7 +97,10 @@ fn a_lost_source_is_not_waited_for() {
     core.disconnected();
     let glance = look(&mut core);
     assert_eq!((glance.running, glance.next_due), (false, None));
-    assert!(matches!(core.push(ms(9_000), 1, 0, (), |(), _| ()), Arrival::Taken(None)));
+    assert!(matches!(
+        core.push(ms(9_000), Given { session: 1, ..Given::default() }, (), |(), _| ()),
+        Arrival::Taken(None)
+    ));
     let glance = look(&mut core);
     assert_eq!((glance.running, glance.next_due), (true, Some(ms(9_040))));
     assert_eq!(popped(&mut core, |q| q.session), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
