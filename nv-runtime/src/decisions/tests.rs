@@ -72,7 +72,7 @@ fn the_form_of_a_log_is_fixed() {
     let expected = format!(
         r#"{{"schema":"nv.decisions/1","version":"{}"}}
 {{"core":"intake gate #1","new":{{"capacity":3,"policy":"block","freshness":null,"period":null,"drop_suspect":false}}}}
-{{"core":"intake gate #1","in":{{"push":{{"now":40000000,"given":{"session":1,"cuts":2,"pts":0,"suspect":false}}}}},"out":{{"taken":null}}}}
+{{"core":"intake gate #1","in":{{"push":{{"now":40000000,"given":{{"session":1,"cuts":2,"pts":0,"suspect":false}}}}}},"out":{{"taken":null}}}}
 {{"core":"intake gate #1","in":{{"drop":{{"now":50000000,"seq":0,"reason":"expired","step":"detector"}}}},"out":true}}
 {{"end":{{"lines":3}}}}
 "#,
