@@ -125,6 +125,23 @@ pub enum HealthKind {
         #[serde(rename = "limit_ms", serialize_with = "serialize_as_ms")]
         limit: Duration,
     },
+    /// A call of a batch processor that had lasted too long has returned; the instance goes on.
+    InstanceFreed {
+        /// The batch point's name.
+        batch: Name,
+        /// Which of its instances.
+        instance: usize,
+        /// How long the call lasted.
+        #[serde(rename = "took_ms", serialize_with = "serialize_as_ms")]
+        took: Duration,
+    },
+    /// As many entries wait at a batch point as may: frames wait with their feeds.
+    BatchFull {
+        /// The batch point's name.
+        batch: Name,
+        /// How many may wait.
+        limit: usize,
+    },
     /// A batch point is down: its processors fail time after time. Entries fail at once, but for a probe now and then.
     BatchDown {
         /// The batch point's name.
@@ -187,6 +204,7 @@ impl HealthKind {
             Self::SourceOpened { .. }
             | Self::BatchUp { .. }
             | Self::FeedReleased { .. }
+            | Self::InstanceFreed { .. }
             | Self::FeedCaughtUp
             | Self::SinkCaughtUp { .. }
             // Freshness at work: a live feed's newest frames go first.
@@ -203,6 +221,7 @@ impl HealthKind {
             | Self::BatchTimeout { .. }
             | Self::ProcessorRebuilding { .. }
             | Self::InstanceWedged { .. }
+            | Self::BatchFull { .. }
             | Self::FeedQuarantined { .. }
             | Self::SinkFailed { fatal: false, .. }
             | Self::SinkFull { .. } => Severity::Warning,
@@ -263,6 +282,12 @@ impl fmt::Display for HealthKind {
             }
             Self::InstanceWedged { batch, instance, limit } => {
                 write!(f, "batch point {batch}: instance {instance} has not answered for more than {limit:?}")
+            }
+            Self::InstanceFreed { batch, instance, took } => {
+                write!(f, "batch point {batch}: instance {instance} has answered after {took:?} and goes on")
+            }
+            Self::BatchFull { batch, limit } => {
+                write!(f, "batch point {batch}: {limit} entries wait, which is the limit; frames wait with their feeds")
             }
             Self::BatchDown { batch, error } => write!(f, "batch point {batch} is down: {error}"),
             Self::BatchUp { batch } => write!(f, "batch point {batch} works again"),

@@ -45,6 +45,8 @@ impl HealthKind {
             | Self::BatchTimeout { batch, .. }
             | Self::ProcessorRebuilding { batch, .. }
             | Self::InstanceWedged { batch, .. }
+            | Self::InstanceFreed { batch, .. }
+            | Self::BatchFull { batch, .. }
             | Self::BatchDown { batch, .. }
             | Self::BatchUp { batch }
             | Self::FeedQuarantined { batch }
@@ -81,7 +83,9 @@ impl HealthKind {
     /// What tells events of one sort about one thing apart: the instance of a batch point, how a stage or a sink failed.
     fn variant(&self) -> usize {
         match self {
-            Self::ProcessorRebuilding { instance, .. } | Self::InstanceWedged { instance, .. } => *instance,
+            Self::ProcessorRebuilding { instance, .. }
+            | Self::InstanceWedged { instance, .. }
+            | Self::InstanceFreed { instance, .. } => *instance,
             Self::StageFailed { panicked, .. } => usize::from(*panicked),
             Self::SinkFailed { fatal, .. } => usize::from(*fatal),
             _ => 0,

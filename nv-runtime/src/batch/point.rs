@@ -200,14 +200,25 @@ impl Point {
                 self.wake_one(state);
             }
             // A feed waits until there is room, and loses nothing.
-            Err(Refusal::NoSlot | Refusal::Full) => {
+            Err(refusal @ (Refusal::NoSlot | Refusal::Full)) => {
                 let lane = state.lanes.get(key.index()).and_then(Option::as_ref);
                 let direct = lane.is_some_and(|l| matches!(l.kind, LaneKind::Direct));
+                let feed = lane.and_then(|l| l.feed.clone());
                 state.account.counts.rejected += u64::from(direct);
+                drop(state);
+                self.refused(feed.as_ref(), refusal);
             }
             Err(Refusal::NoLane | Refusal::Down) => {}
         }
         submitted
+    }
+
+    /// Tells of a point that has no room. Whoever has no slot has had its share, and expects no more.
+    fn refused(&self, feed: Option<&Name>, refusal: Refusal) {
+        if refusal == Refusal::Full {
+            let (batch, limit) = (self.name.clone(), self.config.max_pending);
+            self.health.report(feed, HealthKind::BatchFull { batch, limit });
+        }
     }
 
     /// Submits up to `count` claims; returns how many were taken, and why the next one was not.
@@ -215,9 +226,13 @@ impl Point {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let (taken, refusal) = state.core.claim(now, key, count, next_due);
+        let feed = state.lanes.get(key.index()).and_then(Option::as_ref).and_then(|l| l.feed.clone());
         if taken > 0 {
             self.wake_one(state);
+        } else {
+            drop(state);
         }
+        refusal.iter().for_each(|refusal| self.refused(feed.as_ref(), *refusal));
         (taken, refusal)
     }
 
@@ -422,7 +437,8 @@ impl Point {
         }
         self.breaker_changed(guard, closed.breaker);
         if closed.was_wedged {
-            tracing::info!(batch = %self.name, instance = report.instance, took = ?report.took, "an instance that was wedged goes on");
+            let (batch, instance, took) = (self.name.clone(), report.instance, report.took);
+            self.health.report(None, HealthKind::InstanceFreed { batch, instance, took });
         }
         for (feed, change) in feeds {
             let batch = self.name.clone();

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nv_core::{BBox, DropReason};
+use nv_core::{BBox, DropReason, HealthKind};
 use nv_perception::testing::read_frame_number;
 use nv_perception::{BatchEntry, ObjectId, Region, StageError, StageErrorKind, StageOutput};
 use nv_runtime::{
@@ -291,6 +291,7 @@ fn a_file_loses_nothing_however_small_the_points_bound_is() {
 fn feeds_that_the_point_has_no_room_for_wait_their_turn() {
     for live in [false, true] {
         let runtime = runtime();
+        let health = runtime.health();
         let (gate, visitor) = gate();
         let held = processor(move |batch: &mut [BatchEntry]| {
             visitor.pass();
@@ -327,6 +328,9 @@ fn feeds_that_the_point_has_no_room_for_wait_their_turn() {
         }
         assert_eq!(detector.metrics().rejected, 0);
         shut_down(&runtime);
+        let told = health.try_iter().any(|e| matches!(e.kind, HealthKind::BatchFull { limit: 1, .. }));
+        // A file feed has one slot here, and asks for no more than that.
+        assert_eq!(told, live);
     }
 }
 

@@ -105,6 +105,42 @@ fn diagnostics_show_what_hangs_and_what_has_ended() {
     drop(door);
     shut_down(&runtime);
     assert!(runtime.diagnostics().feeds.is_empty());
+    assert!(health.try_iter().any(|e| matches!(e.kind, HealthKind::InstanceFreed { took, .. } if took >= limit)));
+}
+
+#[test]
+fn a_live_feed_that_is_late_says_so_until_it_is_not() {
+    let runtime = runtime();
+    let health = runtime.health();
+    let (door, visitor) = gate();
+    let slow = stage(move |_| {
+        visitor.pass();
+        Ok(StageOutput::default())
+    });
+    let pipeline = FeedPipeline::builder().stage("slow", slow).build().unwrap();
+    let (feeder, source) = fed_source(true);
+    let (feed, outputs) = feed(&runtime, "gate", source, pipeline, |_| ());
+    let pass = |n| {
+        feeder.frame(n);
+        door.wait_for_visitor();
+        // Nothing happens until the frame is late.
+        while n == 0 && health.recv_timeout(Duration::from_millis(2_050)).is_ok() {}
+        door.let_one_pass();
+        outputs.recv_timeout(LONG).unwrap();
+        health
+            .try_iter()
+            .map(|e| e.kind)
+            .find(|k| matches!(k, HealthKind::FeedLagging { .. } | HealthKind::FeedCaughtUp))
+    };
+    let late = Duration::from_secs(2);
+    assert!(matches!(pass(0), Some(HealthKind::FeedLagging { age }) if age > late));
+    let stats = feed.stats();
+    assert!(stats.state == FeedState::Lagging && stats.lagging);
+    assert_eq!(pass(1), Some(HealthKind::FeedCaughtUp));
+    assert_eq!(feed.stats().state, FeedState::Running);
+    feed.stop(LONG);
+    check_end(&feed, "stopped");
+    shut_down(&runtime);
 }
 
 #[test]
