@@ -187,7 +187,7 @@ impl<T> Former<T> {
             return Decision::Dispatch;
         }
         // When an entry of a quarantined lane may go, by itself.
-        let alone = self.lanes().filter_map(|l| l.alone_at(now)).min();
+        let alone = if self.quarantined == 0 { None } else { self.lanes().filter_map(|l| l.alone_at(now)).min() };
         if alone.is_some_and(|at| at <= now) {
             return Decision::Dispatch;
         }
@@ -464,6 +464,9 @@ impl<T> Former<T> {
 
     /// Whether there is enough for a full batch that the lane that is furthest behind would head.
     fn fills_a_batch(&self) -> bool {
+        if self.pending < self.full_batch() {
+            return false;
+        }
         let sharing = || self.lanes().filter(|l| l.shares());
         let head = sharing().min_by_key(|l| l.pass).and_then(Lane::front_key);
         // A claim's key is not known yet; it may go with any. A feed's frames are mostly alike.
