@@ -2,6 +2,7 @@
 //! schedule that led to it, for `shuttle::replay`.
 
 mod inbox;
+mod intake;
 mod mailbox;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -11,7 +11,7 @@ use super::source::SourceEnd;
 use crate::batch::{Completion, EntryKey};
 use crate::decisions::{DecisionLog, Recorded as _};
 use crate::health::HealthHub;
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// Where a feed's frames come in: an [`IntakeCore`], shared by the feed's source thread, its executor and the batch point that
 /// binds its claims.
@@ -31,6 +31,8 @@ struct State {
     /// Whether the executor wants to hear of the next frame. Else it is not woken for what it can't take yet.
     wanted: bool,
     source_end: Option<SourceEnd>,
+    /// Whether the source's thread waits for room, and nobody has woken it yet.
+    source_waits: bool,
 }
 
 /// What became of a frame that a source gave.
@@ -55,7 +57,7 @@ impl Intake {
     ) -> Self {
         let mut core = IntakeCore::new(config);
         core.set_log(IntakeCore::<()>::begin(&config, decisions, &feed));
-        let state = State { core, wanted: false, source_end: None };
+        let state = State { core, wanted: false, source_end: None, source_waits: false };
         Self { feed, clock, health, state: Mutex::new(state), room: Condvar::new(), inbox }
     }
 
@@ -70,13 +72,13 @@ impl Intake {
     pub(crate) fn push(&self, frame: Frame, session: u32, cuts: u32, live: bool) -> Intaken {
         let mut state = self.state.lock();
         while !live && state.core.holds_back() {
-            state = self.room.wait(state);
+            state = self.wait_for_room(state);
         }
         let now = self.clock.now();
         let given = Given { session, cuts, pts: frame.pts().as_nanos(), suspect: frame.is_suspect() };
         let mut arrival = state.core.push(now, given, frame, |frame, seq| frame.stamped(seq, now));
         while let Arrival::Full(queued) = arrival {
-            state = self.room.wait(state);
+            state = self.wait_for_room(state);
             arrival = state.core.retry(self.clock.now(), queued);
         }
         let wanted = std::mem::take(&mut state.wanted);
@@ -147,11 +149,7 @@ impl Intake {
     pub(crate) fn pop(&self) -> Option<Queued> {
         let mut state = self.state.lock();
         let queued = state.core.pop()?;
-        let has_room = state.core.has_room();
-        drop(state);
-        if has_room {
-            self.room.notify_one();
-        }
+        self.make_room(state);
         Some(queued)
     }
 
@@ -229,18 +227,14 @@ impl Intake {
     pub(crate) fn bind(&self, now: MonoTime, key: EntryKey, superseded: &mut u64) -> Option<Queued> {
         let mut state = self.state.lock();
         let queued = state.core.bind(now, key, superseded);
-        let has_room = state.core.has_room();
-        drop(state);
-        let Some(queued) = queued else {
+        self.make_room(state);
+        if queued.is_none() {
             // A slot is free that the executor believes to be in use.
             self.notify();
             return None;
-        };
-        if has_room {
-            self.room.notify_one();
         }
         // The executor is not told: it has nothing to do before there is a result, and looks by itself when that is overdue.
-        Some(queued)
+        queued
     }
 
     /// Gives up `count` claims: the executor learns that the frames they would have been bound to could not be taken.
@@ -284,5 +278,22 @@ impl Intake {
 
     fn notify(&self) {
         self.inbox.call();
+    }
+
+    fn wait_for_room<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.source_waits = true;
+        let mut state = self.room.wait(state);
+        state.source_waits = false;
+        state
+    }
+
+    /// Wakes the source's thread if it waits for room and there is enough.
+    fn make_room(&self, mut state: MutexGuard<'_, State>) {
+        let wake = state.source_waits && state.core.has_room();
+        state.source_waits &= !wake;
+        drop(state);
+        if wake {
+            self.room.notify_one();
+        }
     }
 }
