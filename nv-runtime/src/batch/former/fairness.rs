@@ -118,6 +118,14 @@ proptest! {
     }
 }
 
+/// A lane that comes now and then heads a batch each time; the rest of it is not all its key's to fill.
+#[test]
+fn who_rides_along_gets_no_further_than_a_batch() {
+    let feed = |weight, key, always| Feed { weight, key, parts: 1, always };
+    let feeds = [feed(800, 0, true), feed(2, 1, true), feed(150, 1, false)];
+    check(&feeds, 16, 400, &[u64::MAX], |share| 17.0 * (1.0 + 2.0 * share));
+}
+
 /// A bound that is too wide proves nothing: this one is nearly reached.
 #[test]
 fn the_bound_is_tight() {
