@@ -1,18 +1,19 @@
 //! Everything that a batch point decides: a pure state machine. No lock, no thread, no channel, no clock; `now` is passed
 //! in, and what is to be told to others is returned.
 
+mod answer;
+mod record;
+
 use std::time::Duration;
 
 use nv_core::MonoTime;
 use serde::{Deserialize, Serialize};
 
-mod record;
-
+pub(crate) use self::answer::{Abandoned, BreakerEvent, Closed, GivenUp, InstanceStep, Part, Verdict};
 use self::record::Input;
 use super::BatchConfig;
 use super::breaker::{Breaker, BreakerChange};
 use super::former::{BoundPart, Decision, Former, FormerConfig, LaneSpec, Taken};
-use super::standing::StandingChange;
 use super::{EntryKey, LaneKey, Refusal};
 use crate::decisions::{At, CoreLog, nanos};
 
@@ -66,87 +67,6 @@ pub(crate) enum PointPhase {
     Draining,
     /// Computes nothing more.
     Stopped,
-}
-
-/// What an instance that has nothing to do should do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum InstanceStep {
-    /// Compute the batch that it was given.
-    Compute {
-        /// How long the batch was in the making: since both the instance was free and the first of its parts waited.
-        #[serde(with = "nanos")]
-        formation: Duration,
-    },
-    /// Ask again: something ended, without being computed.
-    Again,
-    /// Ask again at this time, or when something was submitted.
-    WaitUntil(#[serde(with = "nanos")] MonoTime),
-    /// Ask again when something was submitted.
-    Wait,
-    /// The point is done.
-    Done,
-}
-
-/// What is known of a part when its batch is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Verdict {
-    /// It was computed.
-    Computed,
-    /// It failed by itself.
-    Guilty,
-    /// It failed along with its batch.
-    Unlucky,
-}
-
-/// A part, and its payload.
-#[derive(Debug, Serialize)]
-#[serde(bound = "")]
-pub(crate) struct Part<T> {
-    pub(crate) key: EntryKey,
-    pub(crate) part: u32,
-    #[serde(skip)]
-    pub(crate) payload: T,
-}
-
-/// What waited at a point when it had to be given up, for the caller to fail.
-#[derive(Debug, Serialize)]
-#[serde(bound = "")]
-pub(crate) struct GivenUp<T> {
-    pub(crate) parts: Vec<Part<T>>,
-    /// Lanes that lost claims, and how many.
-    pub(crate) claims: Vec<(LaneKey, usize)>,
-}
-
-/// What a change of the breaker has led to.
-#[derive(Debug, Serialize)]
-#[serde(bound = "")]
-pub(crate) struct BreakerEvent<T> {
-    /// What is to be told.
-    pub(crate) change: BreakerChange,
-    /// What is to be failed, since nobody can compute it.
-    pub(crate) given_up: Option<GivenUp<T>>,
-}
-
-/// What came of an entry that its feed gave up.
-#[derive(Debug)]
-pub(crate) struct Abandoned<T> {
-    /// Payloads that were still waiting.
-    pub(crate) payloads: Vec<T>,
-    /// Instances that are seen to be wedged by it, for the first time in their call.
-    pub(crate) wedged: Vec<usize>,
-}
-
-/// What came of a batch that was computed.
-#[derive(Debug, Serialize)]
-#[serde(bound = "")]
-pub(crate) struct Closed<T> {
-    /// Lanes that were quarantined or released by it.
-    pub(crate) standings: Vec<(LaneKey, StandingChange)>,
-    /// Whether the instance had been reported as wedged.
-    pub(crate) was_wedged: bool,
-    pub(crate) breaker: BreakerEvent<T>,
 }
 
 /// The decisions of a batch point: what is taken in, what is batched when and for whom, what is failed, and whether the point
@@ -530,12 +450,12 @@ impl<T> PointCore<T> {
         self.former.pending()
     }
 
-    /// Parts that are being computed.
     /// Of each instance, since when it computes a batch, if it does, and whether it was seen to be wedged.
     pub(crate) fn calls(&self) -> impl Iterator<Item = (Option<MonoTime>, bool)> {
         self.calls.iter().map(|call| (call.since, call.wedged))
     }
 
+    /// Parts that are being computed.
     pub(crate) fn in_dispatch(&self) -> usize {
         self.former.in_dispatch()
     }

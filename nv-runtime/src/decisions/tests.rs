@@ -6,11 +6,13 @@ use proptest::prelude::*;
 
 use super::log::Buffer;
 use super::*;
-use crate::batch::EntryKey;
+use crate::batch::cores::{BoundPart, LaneRole, PointCore, PointLimits, Verdict};
+use crate::batch::{BatchConfig, EntryKey};
 use crate::feed::cores::{
-    Arrival, BudgetConfig, Given, Glance, IntakeConfig, IntakeCore, Reconnect, ReconnectConfig, RestartBudget,
+    Arrival, BudgetConfig, CoreConfig, CoreStep, FeedCore, FeedPlan, Given, Glance, IntakeConfig, IntakeCore,
+    Reconnect, ReconnectConfig, RestartBudget, StepKind,
 };
-use crate::feed::{QueuePolicy, RestartConfig};
+use crate::feed::{QueuePolicy, RestartConfig, StepErrorPolicy};
 
 fn ms(ms: u64) -> MonoTime {
     MonoTime::from_nanos(ms * 1_000_000)
@@ -28,6 +30,9 @@ fn recorded(decide: impl FnOnce(&DecisionLog)) -> String {
 fn intake(log: &DecisionLog, policy: QueuePolicy) -> IntakeCore<()> {
     IntakeCore::recorded(IntakeConfig::new(3, policy), Some(log), "gate")
 }
+
+/// Those of [`sample`].
+const DECISIONS: u64 = 35;
 
 /// A little of everything, the same each time.
 fn sample() -> String {
@@ -49,6 +54,28 @@ fn sample() -> String {
         gate.void_claims(ms(8), 1, DropReason::Unavailable);
         gate.drop_frame(ms(9), 3, DropReason::StageError, Some(&"über \"track\"".into()));
         source.lost();
+        let mut point = PointCore::recorded(PointLimits::from(&BatchConfig::default()), Some(log), "detector");
+        point.instance_started();
+        let lane = point.attach(LaneRole::Live, 1);
+        point.claim(ms(7), lane, 2, Some(ms(40)));
+        let (mut batch, mut frames) =
+            (Vec::new(), vec![None, Some(BoundPart { payload: (), received: ms(2), batch_key: 0 })]);
+        point.next_batch(ms(9), 0, &mut batch, &mut Vec::new(), |_, _| frames.pop().flatten());
+        assert_eq!(batch.len(), 1);
+        point.close_batch(ms(19), 0, false, batch.iter().map(|t| (t.key, Verdict::Computed)), |_| ());
+        let step =
+            CoreStep { kind: StepKind::Batch, gated: false, claims: true, response_timeout: Duration::from_secs(5) };
+        let config = CoreConfig { live: true, max_in_pipeline: None, on_step_error: StepErrorPolicy::Drop };
+        let mut feed = FeedCore::recorded(FeedPlan { config, steps: vec![step] }, Some(log), "gate");
+        feed.look(1, 0, false);
+        feed.set_slots(0, 2);
+        feed.next(ms(8), true);
+        feed.claimed(ms(8), 1, None);
+        feed.bound(2, ms(9), batch[0].key, ());
+        feed.answered(2);
+        feed.next(ms(20), true);
+        feed.passed(2);
+        feed.emitted(2);
         while restarts.failed(ms(10)).is_some() {}
     })
 }
@@ -58,8 +85,9 @@ fn a_log_is_played_back_to_its_end() {
     let report = replay(sample().as_bytes()).unwrap();
     assert_eq!(report.end, LogEnd::Whole);
     let cores: Vec<_> = report.cores.iter().map(|(kind, n)| (kind.as_str(), n.cores, n.decisions)).collect();
-    assert_eq!(cores, [("intake", 1, 9), ("reconnect", 1, 6), ("restarts", 1, 6)]);
-    assert_eq!(report.total(), ReplayedCores { cores: 3, decisions: 21 });
+    let expected = [("batch", 1, 5), ("feed", 1, 9), ("intake", 1, 9), ("reconnect", 1, 6), ("restarts", 1, 6)];
+    assert_eq!(cores, expected);
+    assert_eq!(report.total(), ReplayedCores { cores: 5, decisions: DECISIONS });
 }
 
 #[test]
@@ -134,10 +162,10 @@ fn a_log_that_was_cut_off_is_played_as_far_as_it_goes() {
         let report = replay(log.as_bytes()).unwrap();
         assert_eq!((report.total().decisions, report.end), (decisions, expected));
     };
-    check(&log, 21, LogEnd::Whole);
-    check(&log[..log.len() - 1], 21, LogEnd::Torn { line: lines });
-    check(&log[..end], 21, LogEnd::Missing);
-    check(&log[..end - 1], 20, LogEnd::Torn { line: lines - 1 });
+    check(&log, DECISIONS, LogEnd::Whole);
+    check(&log[..log.len() - 1], DECISIONS, LogEnd::Torn { line: lines });
+    check(&log[..end], DECISIONS, LogEnd::Missing);
+    check(&log[..end - 1], DECISIONS - 1, LogEnd::Torn { line: lines - 1 });
 }
 
 /// Takes so many bytes, and then no more.
@@ -188,6 +216,29 @@ fn what_is_decided_after_the_end_is_not_recorded() {
 }
 
 proptest! {
+    /// Whatever is done to a log: it is replayed, or refused with a reason, and takes neither the process nor its memory.
+    #[test]
+    fn a_log_that_was_tampered_with_is_refused_at_worst(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0u8..128), 1..4),
+        lines in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..3),
+    ) {
+        let mut log: Vec<Vec<u8>> = sample().lines().map(|line| format!("{line}\n").into_bytes()).collect();
+        for (a, b) in lines {
+            let (a, b) = (a.index(log.len()), b.index(log.len()));
+            log.swap(a, b);
+        }
+        let mut log = log.concat();
+        for (at, byte) in changes {
+            let at = at.index(log.len());
+            // Digits for digits: what else is no JSON any more, and is found at once.
+            log[at] = if log[at].is_ascii_digit() { b'0' + byte % 10 } else { log[at] ^ (byte & 1) };
+        }
+        match replay(&log[..]) {
+            Ok(report) => prop_assert!(report.total().decisions <= DECISIONS),
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+
     /// Whatever an intake is told, it decides again as it did.
     #[test]
     fn an_intake_decides_again_as_it_did(

@@ -409,7 +409,9 @@ impl<P> FeedCore<P> {
 
     /// Whether it would take a frame in if there were more; with how many have been seen.
     pub(crate) fn awaits_frames(&self) -> Option<usize> {
-        (self.room_for_frames() > 0).then_some(self.queued)
+        let queued = (self.room_for_frames() > 0).then_some(self.queued);
+        self.log.note(|| (Input::AwaitsFrames, queued));
+        queued
     }
 
     /// Frames between the queue and the outputs.

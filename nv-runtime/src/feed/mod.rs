@@ -50,7 +50,7 @@ pub(crate) mod cores {
     pub(crate) use super::supervisor::{Reconnect, RestartBudget};
     #[cfg(test)]
     pub(crate) use super::{
-        core::{Action, CoreConfig, CoreStep, Failed},
+        core::{Action, CoreConfig, CoreStep, Failed, FeedPlan},
         flow::{StepKind, Turn},
         intake::{Arrival, Bound, Given, Glance, IntakeConfig},
         queue::Queued,
