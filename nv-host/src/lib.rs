@@ -19,6 +19,7 @@ mod config;
 mod console;
 mod draw;
 mod exit;
+mod health;
 mod inspect;
 mod plugins;
 mod progress;

@@ -1,11 +1,9 @@
-use std::collections::HashMap;
 use std::io::IsTerminal as _;
-use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, never, tick};
-use nv_core::{DropReason, HealthEvent, HealthKind, HealthTopic, Name, Severity};
+use nv_core::{DropReason, HealthEvent};
 use nv_runtime::{FeedConfig, FeedEnd, FeedHandle, FeedStats, SinkConfig};
 use nv_sources::EmbeddedSources;
 
@@ -13,6 +11,7 @@ use crate::assembly::Assembly;
 use crate::config::{FeedPlan, Plan};
 use crate::console::Console;
 use crate::exit::{Exit, Failure, Result};
+use crate::health::{HealthLine, HealthLines};
 use crate::plugins::{Plugins, exit_of, with_causes};
 use crate::progress::Progress;
 use crate::signal;
@@ -25,8 +24,6 @@ const DRAIN: Duration = Duration::from_secs(30);
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How often the progress display is drawn.
 const REDRAW: Duration = Duration::from_millis(120);
-/// How many warnings of one kind about one thing are told; the rest is counted.
-const TOLD_WARNINGS: u64 = 2;
 
 /// Runs a plan to its end.
 pub(crate) fn run(plan: &Plan, plugins: &mut Plugins, console: &Console) -> Result<Exit> {
@@ -69,7 +66,7 @@ pub(crate) fn run(plan: &Plan, plugins: &mut Plugins, console: &Console) -> Resu
         progress,
         exit: Exit::Done,
         stopping: Stopping::No,
-        warnings: HashMap::new(),
+        told: HealthLines::default(),
     };
     run.until_all_have_ended();
     let stats: Vec<FeedStats> = run.feeds.iter().map(FeedHandle::stats).collect();
@@ -125,16 +122,7 @@ struct Run<'a> {
     progress: Option<Progress>,
     exit: Exit,
     stopping: Stopping,
-    /// What was told and what was not, of each kind of warning about each thing.
-    warnings: HashMap<(Option<Name>, HealthTopic, Discriminant<HealthKind>), Told>,
-}
-
-/// How much of a kind of warning was told.
-#[derive(Clone, Copy, Debug, Default)]
-struct Told {
-    lines: u64,
-    /// How often it happened after that.
-    untold: u64,
+    told: HealthLines,
 }
 
 /// Whether the run is being stopped, and why.
@@ -164,7 +152,7 @@ impl Run<'_> {
                 Happening::Ended(feed) => self.ended(feed),
                 Happening::Interrupt => self.interrupt(),
                 Happening::Trouble(trouble) => self.stop_for(trouble),
-                Happening::Health(event) => self.warn(&event),
+                Happening::Health(event) => self.tell(&event),
                 Happening::Tick => self.progress.iter().for_each(|progress| progress.show(&self.feeds)),
                 Happening::Overdue => break,
             }
@@ -277,25 +265,18 @@ impl Run<'_> {
         self.running.iter().for_each(|&feed| self.feeds[feed].stop(drain));
     }
 
-    fn warn(&mut self, event: &HealthEvent) {
-        // Errors are told when a feed has ended or an output has failed, once and with the rest of the story.
-        if event.kind.severity() != Severity::Warning {
-            return;
-        }
-        let told =
-            self.warnings.entry((event.feed.clone(), event.kind.topic(), discriminant(&event.kind))).or_default();
-        if told.lines < TOLD_WARNINGS {
-            told.lines += 1;
-            self.console.warning(&event.to_string());
-        } else {
-            told.untold += event.count;
+    fn tell(&mut self, event: &HealthEvent) {
+        match self.told.tell(event) {
+            Some(HealthLine::Warning(line)) => self.console.warning(&line),
+            Some(HealthLine::Note(line)) => self.console.note(&line),
+            None => {}
         }
     }
 
     /// What is left to be told, and how it all ended.
     fn finish(&mut self) -> Exit {
         while let Ok(event) = self.health.try_recv() {
-            self.warn(&event);
+            self.tell(&event);
         }
         if let Ok(trouble) = self.trouble.try_recv() {
             self.stop_for(trouble);
@@ -303,10 +284,7 @@ impl Run<'_> {
         if let Some(progress) = self.progress.take() {
             progress.finish();
         }
-        for ((feed, ..), told) in self.warnings.iter().filter(|(_, told)| told.untold > 0) {
-            let of = feed.as_ref().map(|feed| format!("feed {feed}: ")).unwrap_or_default();
-            self.console.warning(&format!("{of}… and {} more of that kind", told.untold));
-        }
+        self.told.rest().iter().for_each(|line| self.console.warning(line));
         for &feed in &self.running {
             self.console.warning(&format!("feed {} did not end in time", self.feeds[feed].name()));
         }
