@@ -229,7 +229,7 @@ impl FeedPlan {
 /// A check in progress: gathers what is wrong.
 pub(super) struct Check<'a> {
     origin: &'a Origin,
-    base_dir: &'a Path,
+    pub(super) base_dir: &'a Path,
     errors: Vec<String>,
     warnings: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! The steps of a feed: names, or tables with options.
 
 use std::fmt;
+use std::path::Path;
 
 use nv_perception::Value;
 use nv_runtime::{RegionOptions, SkipCondition, StepOptions};
@@ -236,19 +237,17 @@ impl Check<'_> {
             }
             _ => {}
         }
-        // What its detectors leave out, no step will ever find.
+        // What detectors don't know or leave out is never there to be looked at.
         let sources = match &raw.from {
             Some(from) => vec![from.get_ref().as_str()],
             None => before,
         };
-        if let Some(given) = classes_of(&sources, batches) {
-            for class in raw.classes.iter().filter(|class| !given.contains(&class.get_ref().as_str())) {
+        if let Some(given) = classes_of(&sources, batches, self.base_dir) {
+            for class in raw.classes.iter().filter(|class| !given.contains(class.get_ref())) {
                 let hint = suggestion(class.get_ref(), &given, "its classes are");
                 let sources = sources.join(", ");
-                let message = format!(
-                    "step {name:?}: {sources} is set to give no objects of class {:?}; {hint}",
-                    class.get_ref()
-                );
+                let message =
+                    format!("step {name:?}: {sources} gives no objects of class {:?}; {hint}", class.get_ref());
                 self.error_once(&class.span(), message);
             }
         }
@@ -266,15 +265,24 @@ impl Check<'_> {
 }
 
 /// The classes that these steps are set to give, if that is known of each of them.
-fn classes_of<'a>(steps: &[&str], batches: &'a [BatchPlan]) -> Option<Vec<&'a str>> {
+fn classes_of(steps: &[&str], batches: &[BatchPlan], base_dir: &Path) -> Option<Vec<String>> {
     let mut classes = Vec::new();
     for step in steps {
         let batch = batches.iter().find(|b| b.name == *step)?;
         if batch.kind.plugin != "models" || batch.kind.kind != "detect" {
             return None;
         }
-        let given = batch.config.get("classes")?.as_array()?;
-        classes.extend(given.iter().filter_map(|class| class.as_str()));
+        let list = |key| Some(batch.config.get(key)?.as_array()?.iter().filter_map(|c| c.as_str().map(str::to_owned)));
+        match (list("classes"), batch.config.get("labels").and_then(|l| l.as_str())) {
+            (Some(wanted), _) => classes.extend(wanted),
+            (None, Some("coco")) => return None,
+            // What is wrong with the file, the plugin says best.
+            (None, Some(file)) => {
+                let text = std::fs::read_to_string(base_dir.join(file)).ok()?;
+                classes.extend(text.lines().map(|line| line.trim().to_owned()).filter(|name| !name.is_empty()));
+            }
+            (None, None) => classes.extend(list("labels")?),
+        }
     }
     Some(classes)
 }

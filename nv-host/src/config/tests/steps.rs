@@ -103,13 +103,33 @@ fn what_makes_no_sense_is_told_with_its_place() {
     check_error(
         &site("['detector', { step = 'classifier', regions = { classes = ['persons'] } }]"),
         expect![[
-            r#"site.toml:10:68: step "classifier": detector is set to give no objects of class "persons"; did you mean `person`?"#
+            r#"site.toml:10:68: step "classifier": detector gives no objects of class "persons"; did you mean `person`?"#
         ]],
     );
     check_error(
         &site("['detector', { step = 'classifier', regions = { max = 0 } }]"),
         expect![[r#"site.toml:10:22: step "classifier": regions.max is 0: it must be at least 1"#]],
     );
+}
+
+#[test]
+fn classes_are_those_of_the_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("names.txt"), "person\ndog \n\n").unwrap();
+    let errors = |labels: &str, class: &str| {
+        let steps = format!("['detector', {{ step = 'classifier', regions = {{ classes = ['{class}'] }} }}]");
+        let text = site(&steps).replace("classes = ['person', 'car']", labels);
+        let plan = Plan::from_text("site.toml", &text, folder.path(), &Overrides::default(), &variable);
+        plan.map_or_else(|failure| failure.messages, |_| Vec::new())
+    };
+    let no_cat = "site.toml:10:68: step \"classifier\": detector gives no objects of class \"cat\"; its classes are ";
+    assert_eq!(errors("labels = ['dog', 'person']", "cat"), [format!("{no_cat}`dog`, `person`")]);
+    assert_eq!(errors("labels = 'names.txt'", "cat"), [format!("{no_cat}`person`, `dog`")]);
+    assert!(errors("labels = 'names.txt'", "dog").is_empty());
+    assert!(errors("labels = 'names.txt', classes = ['person']", "dog")[0].contains("no objects of class \"dog\""));
+    for unknown in ["labels = 'coco'", "labels = 'nope.txt'", "model = 'm.onnx'"] {
+        assert!(errors(unknown, "cat").is_empty(), "{unknown}: the model knows");
+    }
 }
 
 #[test]
