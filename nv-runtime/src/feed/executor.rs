@@ -86,7 +86,9 @@ struct AtPoint {
     first_id: ObjectId,
     /// What was picked to be looked at, in the order of the parts; empty for the whole frame.
     regions: Vec<Region>,
-    /// What was found, part by part.
+    /// What was found in the whole frame.
+    whole: Option<StageOutput>,
+    /// What was found in its regions, part by part.
     found: Vec<(u32, StageOutput)>,
     /// Its batch, or for several parts that of the last, and the longest of their computations.
     trace: Option<(BatchTrace, Duration)>,
@@ -275,7 +277,11 @@ impl Executor {
         let took = trace.map_or(Duration::ZERO, |t| t.1);
         match result {
             Ok(output) => {
-                work.at_point.found.push((part, output));
+                if work.at_point.regions.is_empty() {
+                    work.at_point.whole = Some(output);
+                } else {
+                    work.at_point.found.push((part, output));
+                }
                 let last = self.core.answered(seq);
                 self.count(step, u64::from(last), 0, took);
             }
@@ -431,7 +437,7 @@ impl Executor {
     /// Takes in what a batch point found in a frame, now that it is the frame's turn.
     fn merge_found(&mut self, seq: u64, step: usize) {
         let (Some(step), Some(work)) = (self.steps.get_mut(step), self.core.get_mut(seq)) else { return };
-        let AtPoint { first_id, regions, mut found, trace } = std::mem::take(&mut work.at_point);
+        let AtPoint { first_id, regions, whole, mut found, trace } = std::mem::take(&mut work.at_point);
         if let Some((batch, duration)) = trace {
             work.traces.push(StepTrace { step: step.name().clone(), duration, batch: Some(batch) });
         }
@@ -442,10 +448,8 @@ impl Executor {
             let result = |(part, region)| (region, found.next_if(|f| f.0 as usize == part).map(|f| f.1));
             let results = regions.into_iter().enumerate().map(result).collect();
             cascade.attach(at, Arc::make_mut(&mut work.perception), results);
-        } else {
-            for (_, output) in found {
-                Arc::make_mut(&mut work.perception).merge(step.name(), first_id, output);
-            }
+        } else if let Some(output) = whole {
+            Arc::make_mut(&mut work.perception).merge(step.name(), first_id, output);
         }
         self.core.passed(seq);
     }

@@ -60,3 +60,21 @@ fn an_idle_feed_takes_little_memory() {
     assert!(each <= 256 * 1024, "{each} bytes for each idle feed");
     drop((first, runtime));
 }
+
+#[test]
+fn many_slow_feeds_take_little_time() {
+    const FEEDS: usize = 256;
+    let _alone = alone();
+    let (runtime, feeds) = feeds(FEEDS, 2);
+    let outputs = || feeds.iter().map(|f| f.stats().frames.emitted).sum::<u64>();
+    // Not the opening of the sources.
+    pass(Duration::from_secs(1));
+    let (begun, cpu, emitted) = (Instant::now(), process::cpu_time(), outputs());
+    pass(Duration::from_secs(5));
+    let (time, cpu, emitted) = (begun.elapsed(), process::cpu_time() - cpu, outputs() - emitted);
+    let share = cpu.as_secs_f64() / time.as_secs_f64();
+    say(&format!("{emitted} frames of {FEEDS} feeds in {time:.1?}: {:.1} % of a core", share * 100.0));
+    assert!(emitted >= FEEDS as u64 * 9, "only {emitted} frames came out of {FEEDS} feeds");
+    assert!(share < 0.1, "{:.1} % of a core for {FEEDS} feeds at 2 frames/s", share * 100.0);
+    drop(runtime);
+}

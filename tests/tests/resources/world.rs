@@ -86,7 +86,7 @@ impl FrameSource for Camera {
 }
 
 /// A frame that is counted as given, and as held until it is dropped.
-fn frame(given: &Arc<Given>) -> Frame {
+pub(crate) fn frame(given: &Arc<Given>) -> Frame {
     let number = given.frames.fetch_add(1, Ordering::SeqCst);
     given.held.fetch_add(1, Ordering::SeqCst);
     let pts = Pts::from_nanos(i64::try_from(number).unwrap_or(i64::MAX));
