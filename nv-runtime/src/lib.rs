@@ -5,6 +5,9 @@
 //! [`Runtime::add_feed`] starts a feed from a [`FeedConfig`]. What a feed has done is in its [`FeedStats`]: every frame that was
 //! received is emitted, inside, or dropped for a named reason.
 //!
+//! What an operator would want to know comes as events ([`Runtime::health`]) and, for whoever looks into trouble, as a snapshot of
+//! everything ([`Runtime::diagnostics`]).
+//!
 //! The runtime knows no codec, no model format, no GPU, no file format and no network, and nothing of plugins: whoever uses it
 //! hands it sources, stages, batch processors and sinks.
 //!
