@@ -1,4 +1,5 @@
-//! The shell of a feed in virtual time: its executor and its sink. Its source's thread is in [`source`](super::source).
+//! The shell of a feed in virtual time: its executor. Its source's thread is in [`source`](super::source), its stages in
+//! [`stage`](super::stage), and where its outputs go in [`sink`](super::sink).
 
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use super::intake::SimIntake;
 use super::planted::Planted;
 use super::point::{Completion, Job, SimPoint};
 use super::scenario::{FeedPlan, StepPlan};
+use super::sink::Sink;
 use super::source::Source;
+use super::stage::Stage;
 use super::world::{Context, Event, Note};
 use crate::batch::cores::LaneRole;
 use crate::batch::{LaneKey, Refusal};
@@ -21,31 +24,31 @@ use crate::feed::cores::{
 /// A feed.
 pub(super) struct SimFeed {
     pub(super) id: usize,
-    plan: FeedPlan,
+    pub(super) plan: FeedPlan,
     pub(super) source: Source,
-    phase: Phase,
-    core: FeedCore<Work>,
-    steps: Vec<Step>,
-    glance: Glance<()>,
+    pub(super) phase: Phase,
+    pub(super) core: FeedCore<Work>,
+    pub(super) steps: Vec<Step>,
+    pub(super) glance: Glance<()>,
     /// Whether frames come in, as the batch points were last told.
     running: bool,
     results: Vec<Completion>,
-    stop: Option<Stop>,
-    restarts: RestartBudget,
+    pub(super) stop: Option<Stop>,
+    pub(super) restarts: RestartBudget,
     /// The frame that its stage works on, and the stage.
-    in_stage: Option<(u64, usize)>,
+    pub(super) in_stage: Option<(u64, usize)>,
     /// The earliest timer that is under way.
     timer: Option<MonoTime>,
     waits_until: Option<MonoTime>,
-    sink: Sink,
+    pub(super) sink: Sink,
     /// The frame that left last, with its session.
-    left: Option<(u64, u32)>,
+    pub(super) left: Option<(u64, u32)>,
     /// An output that is held back, where that is planted.
-    held_back: Option<(u64, u32)>,
+    pub(super) held_back: Option<(u64, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// It has not come yet.
     Absent,
     /// Its executor runs, or was woken.
@@ -57,42 +60,24 @@ enum Phase {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Stop {
+pub(super) struct Stop {
     deadline: MonoTime,
     reason: DropReason,
 }
 
-enum Step {
+pub(super) enum Step {
     Stage(Stage),
     Batch { point: usize, lane: LaneKey },
 }
 
-struct Stage {
-    takes: Duration,
-    fails: Option<u64>,
-    breaks: Option<(u64, u32)>,
-    /// Frames that it has seen.
-    seen: u64,
-    /// How often it can't be built anew; it is broken until then.
-    broken: Option<u32>,
-}
-
 /// What is kept of a frame inside.
-struct Work {
-    session: u32,
-    received: MonoTime,
-}
-
-#[derive(Default)]
-struct Sink {
-    queued: usize,
-    writes: bool,
-    /// Whether an output waits for room.
-    pending: bool,
+pub(super) struct Work {
+    pub(super) session: u32,
+    pub(super) received: MonoTime,
 }
 
 /// What the executor does after an action.
-enum Then {
+pub(super) enum Then {
     GoOn,
     /// Look at what has happened first.
     Look,
@@ -162,9 +147,7 @@ impl SimFeed {
         let role = if self.plan.live { LaneRole::Live } else { LaneRole::File };
         for (index, step) in self.plan.steps.iter().enumerate() {
             self.steps.push(match *step {
-                StepPlan::Stage { takes, fails, breaks } => {
-                    Step::Stage(Stage { takes, fails, breaks, seen: 0, broken: None })
-                }
+                StepPlan::Stage { takes, fails, breaks } => Step::Stage(Stage::new(takes, fails, breaks)),
                 StepPlan::Batch(point) => {
                     let FeedPlan { weight, key, .. } = self.plan;
                     Step::Batch { point, lane: points[point].attach(ctx, (self.id, index), role, weight, key) }
@@ -230,7 +213,14 @@ impl SimFeed {
             self.look(ctx, intake, points);
             loop {
                 let then = match self.core.next(ctx.now, !self.sink.pending) {
-                    Action::Wait(deadline) => return self.wait(ctx, deadline),
+                    Action::Wait(deadline) => {
+                        if let Some(seen) = self.core.awaits_frames()
+                            && !intake.await_frame(seen)
+                        {
+                            break;
+                        }
+                        return self.wait(ctx, deadline);
+                    }
                     Action::Finish => return self.end(ctx, intake, points),
                     Action::Abandon => {
                         self.abandon_all(ctx, intake, points);
@@ -276,7 +266,7 @@ impl SimFeed {
         }
     }
 
-    fn look_at_intake(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) {
+    pub(super) fn look_at_intake(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) {
         intake.core.glance(&mut self.glance);
         self.check_superseded(ctx, points);
         self.glance.superseded.clear();
@@ -401,138 +391,36 @@ impl SimFeed {
         }
     }
 
-    // --- Stages.
-
-    pub(super) fn stage_returns(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) {
-        let Some((seq, step)) = self.in_stage.take() else { return };
-        let Step::Stage(stage) = &mut self.steps[step] else { return };
-        stage.seen += 1;
-        let seen = stage.seen;
-        if let Some((every, rebuilds)) = stage.breaks
-            && seen.is_multiple_of(every)
-        {
-            stage.broken = (rebuilds > 0).then_some(rebuilds);
-            let broken = stage.broken.is_some();
-            self.step_failed(ctx, intake, seq, DropReason::StagePanic);
-            if broken && !self.restart_after(ctx, intake, points) {
-                self.abandon_all(ctx, intake, points);
-                return self.end(ctx, intake, points);
-            }
-        } else if stage.fails.is_some_and(|every| seen.is_multiple_of(every)) {
-            self.step_failed(ctx, intake, seq, DropReason::StageError);
-        } else {
-            self.core.passed(seq);
-        }
-        self.run(ctx, intake, points);
-    }
-
-    /// Prepares a restart after a stage broke for good. False if there is none.
-    fn restart_after(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) -> bool {
-        let next = if self.plan.live { self.restarts.failed(ctx.now) } else { None };
-        let Some((_, delay)) = next else { return false };
-        self.core.restart_at(ctx.now + delay);
-        intake.set_restarting(ctx, true);
-        self.look_at_intake(ctx, intake, points);
-        self.drop_inside(ctx, intake, points, DropReason::FeedRestarted);
-        true
-    }
-
-    fn rebuild(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) -> Then {
-        for step in &mut self.steps {
-            if let Step::Stage(Stage { broken: Some(left), .. }) = step {
-                *left -= 1;
-                if *left > 0 {
-                    return if self.restart_after(ctx, intake, points) { Then::Look } else { Then::Fail };
-                }
-            }
-        }
-        for step in &mut self.steps {
-            if let Step::Stage(stage) = step {
-                stage.broken = None;
-            }
-        }
-        self.core.rebuilt();
-        intake.set_restarting(ctx, false);
-        Then::Look
-    }
-
-    // --- Outputs.
-
-    fn emit(&mut self, ctx: &mut Context, intake: &mut SimIntake, seq: u64) {
-        let Some(work) = self.core.emitted(seq) else { return };
-        let mut ended = intake.emit(ctx, seq);
-        if ctx.planted == Some(Planted::EmitTwice) && ctx.rng.u8(0..16) == 0 {
-            ended = intake.emit(ctx, seq);
-        }
-        ctx.check(ended, || format!("feed {}: frame {seq} has ended before", self.id));
-        if ctx.planted == Some(Planted::Reorder) && self.held_back.is_none() && ctx.rng.u8(0..16) == 0 {
-            self.held_back = Some((seq, work.session));
-            return;
-        }
-        self.leaves(ctx, seq, work.session);
-        if let Some((seq, session)) = self.held_back.take() {
-            self.leaves(ctx, seq, session);
-        }
-    }
-
-    /// An output leaves.
-    fn leaves(&mut self, ctx: &mut Context, seq: u64, session: u32) {
-        let in_order = self.left.is_none_or(|(last, before)| last < seq && before <= session);
-        ctx.check(in_order, || format!("feed {}: frame {seq} leaves after {:?}", self.id, self.left));
-        self.left = Some((seq, session));
-        if self.sink.queued < self.plan.sink.capacity {
-            self.sink.queued += 1;
-        } else {
-            // A file feed waits for its sink; a live one passes it by.
-            self.sink.pending = !self.plan.live;
-        }
-        if !std::mem::replace(&mut self.sink.writes, true) {
-            ctx.after(self.plan.sink.takes, Event::Sink(self.id));
-        }
-    }
-
-    /// Its sink has written an output.
-    pub(super) fn sink(&mut self, ctx: &mut Context) {
-        if let Some((from, to)) = self.plan.sink.stalls
-            && (from..to).contains(&ctx.now)
-        {
-            return ctx.at(to, Event::Sink(self.id));
-        }
-        self.sink.queued -= 1;
-        if std::mem::take(&mut self.sink.pending) {
-            self.sink.queued += 1;
-            ctx.wake_feed(self.id);
-        }
-        self.sink.writes = self.sink.queued > 0;
-        if self.sink.writes {
-            ctx.after(self.plan.sink.takes, Event::Sink(self.id));
-        }
-    }
-
     // --- Ends.
 
-    fn step_failed(&mut self, ctx: &mut Context, intake: &mut SimIntake, seq: u64, reason: DropReason) {
+    pub(super) fn step_failed(&mut self, ctx: &mut Context, intake: &mut SimIntake, seq: u64, reason: DropReason) {
         if let Failed::Dropped { .. } = self.core.failed(seq) {
             self.drop_frame(ctx, intake, seq, reason);
         }
     }
 
     fn drop_frame(&mut self, ctx: &mut Context, intake: &mut SimIntake, seq: u64, reason: DropReason) {
-        if ctx.planted == Some(Planted::ForgetFrame) && ctx.rng.u8(0..4) == 0 {
+        if ctx.planted == Some(Planted::ForgetEnd) && ctx.rng.u8(0..4) == 0 {
             return;
         }
         let ended = intake.drop_frame(ctx, seq, reason, None);
         ctx.check(ended, || format!("feed {}: frame {seq} has ended before", self.id));
     }
 
-    fn abandon_all(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) {
+    pub(super) fn abandon_all(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) {
         let reason = self.stop.map_or(DropReason::FeedStopped, |s| s.reason);
         intake.close(ctx, reason);
         self.look_at_intake(ctx, intake, points);
         self.drop_inside(ctx, intake, points, reason);
     }
 
-    fn drop_inside(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint], reason: DropReason) {
+    pub(super) fn drop_inside(
+        &mut self,
+        ctx: &mut Context,
+        intake: &mut SimIntake,
+        points: &mut [SimPoint],
+        reason: DropReason,
+    ) {
         while let Some((seq, step, key, _)) = self.core.evict() {
             if let (Some(key), Step::Batch { point, .. }) = (key, &self.steps[step.min(self.steps.len() - 1)]) {
                 points[*point].abandon(ctx, key, false);
@@ -541,7 +429,7 @@ impl SimFeed {
         }
     }
 
-    fn end(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) {
+    pub(super) fn end(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) {
         for step in self.steps.drain(..) {
             if let Step::Batch { point, lane } = step {
                 points[point].detach(ctx, lane);
@@ -577,6 +465,11 @@ impl SimFeed {
             format!("feed {id}: {} are inside by the ledger, {inside} by our own count", counts.inside)
         });
         ctx.check(queued <= self.plan.queue, || format!("feed {id}: {queued} in a queue of {}", self.plan.queue));
+        let asleep = self.phase == Phase::Waits && !ctx.woken[id] && self.waits_until.is_none_or(|at| at > ctx.now);
+        let could_take = self.core.awaits_frames().is_some() && queued > self.glance.claims;
+        ctx.check(!(asleep && could_take), || {
+            format!("feed {id}: {queued} frames are queued, there is room for one, and nobody is woken")
+        });
         // A file's limit changes as other files come and go.
         let limit = self.core.limit();
         ctx.check(!self.plan.live || self.core.len() + bound <= limit, || {

@@ -2,6 +2,7 @@
 
 use nv_core::{DropReason, Name};
 
+use super::planted::Planted;
 use super::scenario::FeedPlan;
 use super::world::{Context, Event, Note};
 use crate::batch::EntryKey;
@@ -13,12 +14,14 @@ pub(super) struct SimIntake {
     pub(super) core: IntakeCore<()>,
     /// Whether the source's thread waits until there is room.
     pub(super) source_waits: bool,
+    /// Whether the executor wants to hear of the next frame.
+    wanted: bool,
 }
 
 impl SimIntake {
     pub(super) fn new(feed: usize, plan: &FeedPlan) -> Self {
         let config = IntakeConfig::new(plan.queue, plan.policy);
-        Self { feed, core: IntakeCore::new(config), source_waits: false }
+        Self { feed, core: IntakeCore::new(config), source_waits: false, wanted: false }
     }
 
     // --- The source's side.
@@ -35,9 +38,13 @@ impl SimIntake {
 
     fn arrived(&mut self, ctx: &mut Context, arrival: Arrival<()>) -> Arrival<()> {
         ctx.touched_feeds.push(self.feed);
+        let wanted = !matches!(arrival, Arrival::Full(_)) && std::mem::take(&mut self.wanted);
         match &arrival {
             Arrival::Taken(dropped) => {
-                ctx.wake_feed(self.feed);
+                let forgotten = ctx.planted == Some(Planted::ForgetFrame) && ctx.rng.u8(0..16) == 0;
+                if wanted && !forgotten {
+                    ctx.wake_feed(self.feed);
+                }
                 if let Some(dropped) = dropped {
                     self.log_drop(ctx, dropped.seq, DropReason::QueueFull);
                 }
@@ -62,6 +69,12 @@ impl SimIntake {
     }
 
     // --- The executor's side.
+
+    /// Has the executor called when a frame comes in. False: there are more already than it has seen.
+    pub(super) fn await_frame(&mut self, seen: usize) -> bool {
+        self.wanted = self.core.queued() <= seen;
+        self.wanted
+    }
 
     pub(super) fn pop(&mut self, ctx: &mut Context) -> Option<Queued<()>> {
         let queued = self.core.pop()?;
@@ -104,10 +117,12 @@ impl SimIntake {
 
     pub(super) fn bind(&mut self, ctx: &mut Context, key: EntryKey, superseded: &mut u64) -> Option<Queued<()>> {
         ctx.touched_feeds.push(self.feed);
-        let queued = self.core.bind(ctx.now, key, superseded)?;
-        self.room(ctx);
+        let queued = self.core.bind(ctx.now, key, superseded);
+        if queued.is_some() {
+            self.room(ctx);
+        }
         ctx.wake_feed(self.feed);
-        Some(queued)
+        queued
     }
 
     pub(super) fn void_claims(&mut self, ctx: &mut Context, count: usize, reason: DropReason) {

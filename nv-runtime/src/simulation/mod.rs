@@ -10,7 +10,9 @@ mod planted;
 mod point;
 mod processor;
 mod scenario;
+mod sink;
 mod source;
+mod stage;
 mod tally;
 mod world;
 
@@ -102,12 +104,13 @@ fn replay() {
     }
 }
 
-/// The checks find what they are there to find.
+/// Each check finds what it is there to find.
 #[test]
 fn planted_faults_are_found() {
     for planted in Planted::ALL {
-        let found = (0..64).find_map(|seed| run(seed, Some(planted)).err());
-        assert!(found.is_some(), "{planted:?} was not found");
+        let failure = (0..64).find_map(|seed| run(seed, Some(planted)).err());
+        let Some(failure) = failure else { panic!("{planted:?} was not found") };
+        assert!(planted.is_found_by(&failure.violation.what), "{planted:?} was taken for something else: {failure}");
     }
 }
 

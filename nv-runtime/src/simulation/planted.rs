@@ -18,11 +18,15 @@ pub(super) enum Planted {
     /// Now and then an output leaves twice.
     EmitTwice,
     /// Now and then a frame that failed is not booked.
+    ForgetEnd,
+    /// Now and then an executor is not woken for a frame.
     ForgetFrame,
+    /// Every lane waits for a while longer than it may.
+    HoldLong,
 }
 
 impl Planted {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::ForgetWakeUp,
         Self::LeakSlot,
         Self::FreeLate,
@@ -30,6 +34,25 @@ impl Planted {
         Self::IgnoreWeights,
         Self::Reorder,
         Self::EmitTwice,
+        Self::ForgetEnd,
         Self::ForgetFrame,
+        Self::HoldLong,
     ];
+
+    /// What is said of it by the check that is there to find it.
+    pub(super) fn is_found_by(self, what: &str) -> bool {
+        let checks: &[&str] = match self {
+            Self::ForgetWakeUp => &["nobody looks before", "an instance is idle"],
+            Self::LeakSlot => &["is seen before its slot is free", "by its own count"],
+            Self::FreeLate => &["is seen before its slot is free", "by its own count"],
+            Self::LoseResult => &["comes to no end"],
+            Self::IgnoreWeights => &["parts apart by weight", "parts behind its share"],
+            Self::Reorder => &["leaves after"],
+            Self::EmitTwice => &["has ended before"],
+            Self::ForgetEnd => &["are inside by the ledger"],
+            Self::ForgetFrame => &["there is room for one, and nobody is woken"],
+            Self::HoldLong => &["an instance is idle"],
+        };
+        checks.iter().any(|check| what.contains(check))
+    }
 }

@@ -1,6 +1,8 @@
 //! The shell of a batch point in virtual time: who is woken when, and where results go. Its instances' side is in
 //! [`instance`](super::instance).
 
+use std::time::Duration;
+
 use nv_core::{DropReason, MonoTime};
 
 use super::instance::{InstanceState, SimInstance};
@@ -63,8 +65,12 @@ pub(super) struct Attached {
 }
 
 impl SimPoint {
-    pub(super) fn new(id: usize, plan: PointPlan, feeds: usize) -> Self {
-        let mut core = PointCore::new(PointLimits::from(&plan.config));
+    pub(super) fn new(id: usize, plan: PointPlan, feeds: usize, planted: Option<Planted>) -> Self {
+        let mut limits = PointLimits::from(&plan.config);
+        if planted == Some(Planted::HoldLong) {
+            limits.max_latency = limits.max_latency * 2 + Duration::from_millis(5);
+        }
+        let mut core = PointCore::new(limits);
         core.limit_batch(None, plan.preferred);
         let instances: Vec<_> = (0..plan.config.instances).map(|_| SimInstance::new(&plan.processor)).collect();
         instances.iter().for_each(|_| core.instance_started());

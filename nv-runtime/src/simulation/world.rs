@@ -224,7 +224,8 @@ impl World {
         }
         context.at(time(scenario.span + PATIENCE), Event::TimeIsUp);
         let points = scenario.points.iter().enumerate();
-        let points: Vec<_> = points.map(|(id, plan)| SimPoint::new(id, plan.clone(), scenario.feeds.len())).collect();
+        let points: Vec<_> =
+            points.map(|(id, plan)| SimPoint::new(id, plan.clone(), scenario.feeds.len(), planted)).collect();
         let intakes = scenario.feeds.iter().enumerate().map(|(id, plan)| SimIntake::new(id, plan)).collect();
         let end = time(scenario.span);
         let feeds =
