@@ -33,6 +33,8 @@ pub(super) struct SimFeed {
     /// Whether frames come in, as the batch points were last told.
     running: bool,
     results: Vec<Completion>,
+    /// The most parts that it may have at each batch point.
+    parts: Vec<usize>,
     pub(super) stop: Option<Stop>,
     pub(super) restarts: RestartBudget,
     /// The frame that its stage works on, and the stage.
@@ -99,6 +101,11 @@ impl SimFeed {
                 CoreStep { kind: StepKind::Batch, gated, claims: plan.live && index == 0 && !gated, response_timeout }
             }
         });
+        let parts = |step: &StepPlan| match *step {
+            StepPlan::Stage { .. } => 0,
+            StepPlan::Batch(point) => points[point].plan.most_parts(plan.live),
+        };
+        let parts = plan.steps.iter().map(parts).collect();
         let config =
             CoreConfig { live: plan.live, max_in_pipeline: plan.max_in_pipeline, on_step_error: plan.on_step_error };
         Self {
@@ -110,6 +117,7 @@ impl SimFeed {
             glance: Glance::default(),
             running: true,
             results: Vec::new(),
+            parts,
             stop: None,
             restarts: RestartBudget::with_log(
                 BudgetConfig::new(&RestartConfig::default(), id as u64),
@@ -180,6 +188,10 @@ impl SimFeed {
         if !self.is_gone() {
             self.results.push(completion);
             ctx.wake_feed(self.id);
+            // An answer for each part that it has submitted.
+            let most: usize = self.parts.iter().sum();
+            let waiting = self.results.len();
+            ctx.check(waiting <= most, || format!("feed {}: {waiting} answers wait, of at most {most}", self.id));
         }
     }
 

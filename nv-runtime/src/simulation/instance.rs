@@ -194,7 +194,8 @@ impl SimPoint {
         let SimInstance { batch, processor, calling, succeeded, .. } = &mut self.instances[i];
         let (part, outcome) = calling.clone();
         for place in part {
-            succeeded[place] = outcome == CallOutcome::Done && processor.succeeds(subject(batch[place].payload));
+            succeeded[place] =
+                outcome == CallOutcome::Done && processor.succeeds(ctx.now, subject(batch[place].payload));
         }
         let able = outcome != CallOutcome::Panicked || {
             self.core.instance_lost();
@@ -234,12 +235,15 @@ impl SimPoint {
         }
         let mut wanted = Vec::new();
         let at_fault = attempt.at_fault();
+        ctx.seen.retried += u32::from(attempt.retried());
         let closed = self.core.close_batch(ctx.now, i, at_fault, parts.into_iter(), |is| wanted.push(is));
         // What is not closed, since that is planted, is thought to be wanted.
         wanted.resize(batch.len(), true);
         for (lane, change) in closed.standings {
+            let quarantined = change == StandingChange::Quarantined;
+            *(if quarantined { &mut ctx.seen.quarantined } else { &mut ctx.seen.released }) += 1;
             if let Some(lane) = self.lanes[lane.index()] {
-                self.tally.quarantined(lane.feed, change == StandingChange::Quarantined);
+                self.tally.quarantined(lane.feed, quarantined);
             }
         }
         let failed = verdicts.iter().filter(|v| **v != Verdict::Computed).count();
@@ -266,6 +270,7 @@ impl SimPoint {
         if ok {
             self.core.instance_rebuilt();
         } else {
+            ctx.seen.failed_rebuilds += 1;
             let event = self.core.rebuild_failed(ctx.now);
             self.breaker_changed(ctx, intakes, event);
         }

@@ -16,12 +16,15 @@ mod stage;
 mod tally;
 mod world;
 
+use std::collections::BTreeSet;
 use std::fmt;
+
+use nv_core::DropReason;
 
 use self::checks::Violation;
 use self::planted::Planted;
 use self::scenario::Scenario;
-use self::world::World;
+use self::world::{Seen, World};
 
 /// Seeds of a usual run, and of a deep one.
 const SEEDS: (u64, u64) = (1_000, 20_000);
@@ -112,6 +115,25 @@ fn planted_faults_are_found() {
         let Some(failure) = failure else { panic!("{planted:?} was not found") };
         assert!(planted.is_found_by(&failure.violation.what), "{planted:?} was taken for something else: {failure}");
     }
+}
+
+/// Seeds reach everything that can become of a frame, and what is rare at batch points.
+#[test]
+fn everything_happens() {
+    let mut ends = BTreeSet::new();
+    let mut seen = Seen::default();
+    for world in (0..160).filter_map(|seed| run(seed, None).ok()) {
+        for intake in &world.intakes {
+            ends.extend(intake.core.counts().dropped.into_keys());
+        }
+        seen.add(&world.context.seen);
+    }
+    for reason in DropReason::ALL {
+        // A hung stage is given up by threads of its own; the other two are for what no runtime's core decides.
+        let elsewhere = [DropReason::StageHung, DropReason::RateLimited, DropReason::DecodeSuspect];
+        assert!(ends.contains(&reason) || elsewhere.contains(&reason), "no frame was dropped for {reason}");
+    }
+    assert!(seen.is_all(), "{seen:?}");
 }
 
 /// The same seed is the same run.

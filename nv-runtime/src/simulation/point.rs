@@ -179,7 +179,8 @@ impl SimPoint {
         } else {
             self.tally.gave_up(key);
         }
-        self.core.abandon(ctx.now, key, timed_out);
+        let abandoned = self.core.abandon(ctx.now, key, timed_out);
+        ctx.seen.wedged += abandoned.wedged.len() as u32;
         self.tally.ended(key);
         self.wake_one(ctx);
     }
@@ -257,8 +258,13 @@ impl SimPoint {
     }
 
     pub(super) fn breaker_changed(&mut self, ctx: &mut Context, intakes: &mut [SimIntake], event: BreakerEvent<Job>) {
-        if event.change == BreakerChange::Down {
-            ctx.note(Note::Down { point: self.id });
+        match event.change {
+            BreakerChange::None => {}
+            BreakerChange::Up => ctx.seen.up += 1,
+            BreakerChange::Down => {
+                ctx.seen.down += 1;
+                ctx.note(Note::Down { point: self.id });
+            }
         }
         if let Some(given_up) = event.given_up {
             self.fail(ctx, intakes, given_up, DropReason::Unavailable);

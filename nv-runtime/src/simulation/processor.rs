@@ -32,6 +32,8 @@ pub(super) struct Faults {
     pub(super) panics: Option<u64>,
     /// Every so many calls one hangs: for so long, or for good.
     pub(super) hangs: Option<(u64, Option<Duration>)>,
+    /// When all of this is over, if it is.
+    pub(super) until: Option<MonoTime>,
     /// Between these times every call panics, and nothing can be built anew.
     pub(super) broken: Option<(MonoTime, MonoTime)>,
 }
@@ -39,7 +41,7 @@ pub(super) struct Faults {
 impl Faults {
     /// Whether nothing is wrong with the processor itself, nor with what it is given.
     pub(super) fn is_healthy(&self) -> bool {
-        let Self { slow: _, bad_entries, bad_batches, bad_calls, panics, hangs, broken } = self;
+        let Self { slow: _, until: _, bad_entries, bad_batches, bad_calls, panics, hangs, broken } = self;
         bad_entries.is_none()
             && bad_batches.is_none()
             && bad_calls.is_none()
@@ -95,8 +97,9 @@ impl SimProcessor {
         mut entries: impl ExactSizeIterator<Item = Subject>,
     ) -> (CallOutcome, Option<Duration>) {
         self.calls += 1;
-        let nth = |every: u64| self.calls.is_multiple_of(every);
         let faults = &self.plan.faults;
+        let faulty = faults.until.is_none_or(|until| now < until);
+        let nth = |every: u64| faulty && self.calls.is_multiple_of(every);
         let full = self.plan.base + self.plan.per_entry * entries.len() as u32;
         let spread = 1.0 + self.plan.jitter * (2.0 * rng.f64() - 1.0);
         let mut took = Some(full.mul_f64(spread));
@@ -113,7 +116,7 @@ impl SimProcessor {
         let broken = faults.broken.is_some_and(|(from, to)| (from..to).contains(&now));
         let outcome = if broken || faults.panics.is_some_and(nth) {
             CallOutcome::Panicked
-        } else if faults.bad_calls.is_some_and(nth) || entries.any(|e| is_nth(faults.bad_batches, e)) {
+        } else if faults.bad_calls.is_some_and(nth) || (faulty && entries.any(|e| is_nth(faults.bad_batches, e))) {
             CallOutcome::Failed
         } else {
             CallOutcome::Done
@@ -122,8 +125,9 @@ impl SimProcessor {
     }
 
     /// Whether an entry of a call that returned has a result.
-    pub(super) fn succeeds(&self, entry: Subject) -> bool {
-        !is_nth(self.plan.faults.bad_entries, entry)
+    pub(super) fn succeeds(&self, now: MonoTime, entry: Subject) -> bool {
+        let over = self.plan.faults.until.is_some_and(|until| until <= now);
+        over || !is_nth(self.plan.faults.bad_entries, entry)
     }
 
     /// Whether it can be built anew.

@@ -103,13 +103,19 @@ impl Scenario {
         match seed % 40 {
             0 => g.scenario(seed, 64..=256, Duration::from_millis(1_200)),
             1..=3 => g.scenario(seed, 13..=40, Duration::from_secs(2)),
-            4..=7 => g.scenario(seed, 1..=3, Duration::from_secs(40)),
+            4..=7 => g.scenario(seed, 1..=3, Duration::from_secs(90)),
             _ => g.scenario(seed, 1..=12, Duration::from_secs(3)),
         }
     }
 }
 
 impl PointPlan {
+    /// The most parts that a feed may have there.
+    pub(super) fn most_parts(&self, live: bool) -> usize {
+        let BatchConfig { max_in_flight_per_feed, max_batch_size, instances, .. } = self.config;
+        self.regions * if live { max_in_flight_per_feed } else { 2 * max_batch_size * instances }
+    }
+
     /// Whether nothing is wrong with its processors, and they are fast enough that no answer is late.
     pub(super) fn is_healthy(&self) -> bool {
         let longest = self.processor.longest(self.config.max_batch_size);
@@ -262,12 +268,15 @@ impl Generator {
         let fixed = self.one_of(&[0.0, 0.3, 0.8, 1.0]);
         let base = Duration::from_secs_f64(full * fixed);
         let per_entry = Duration::from_secs_f64(full * (1.0 - fixed) / most);
-        let faults = if self.chance(0.5) { self.faults(feeds.len(), config, span) } else { Faults::default() };
+        // Long runs are there for what is down or in quarantine.
+        let faulty = if span > Duration::from_secs(10) { 0.9 } else { 0.5 };
+        let faults = if self.chance(faulty) { self.faults(feeds.len(), config, span) } else { Faults::default() };
         ProcessorPlan { base, per_entry, jitter: self.one_of(&[0.0, 0.1, 0.5]), idempotent: self.chance(0.6), faults }
     }
 
     fn faults(&mut self, feeds: usize, config: &BatchConfig, span: Duration) -> Faults {
-        let mut faults = Faults::default();
+        let until = self.chance(0.5).then(|| time(self.up_to(span / 2)));
+        let mut faults = Faults { until, ..Faults::default() };
         for _ in 0..self.rng.u8(1..=2) {
             match self.rng.u8(0..7) {
                 0 => faults.slow = Some((self.rng.u64(2..20), self.rng.u32(2..10))),
@@ -280,8 +289,9 @@ impl Generator {
                     faults.hangs = Some((self.rng.u64(5..60), lasts));
                 }
                 _ => {
-                    let from = self.up_to(span);
-                    faults.broken = Some((time(from), time(from + self.up_to(span))));
+                    // Mostly there is time for it to come up again.
+                    let from = self.up_to(span / 4);
+                    faults.broken = Some((time(from), time(from + self.up_to(span / 2))));
                 }
             }
         }

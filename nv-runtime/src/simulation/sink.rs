@@ -43,6 +43,7 @@ impl SimFeed {
         } else {
             // A file feed waits for its sink; a live one passes it by.
             self.sink.pending = !self.plan.live;
+            ctx.seen.sinks_full += 1;
         }
         if !std::mem::replace(&mut self.sink.writes, true) {
             ctx.after(self.plan.sink.takes, Event::Sink(self.id));

@@ -121,6 +121,7 @@ impl SimFeed {
         }
         // Lost now, or tried in vain.
         intake.disconnected(ctx);
+        ctx.seen.reconnects += 1;
         self.source.session += 1;
         let retry = ctx.now + self.source.reconnect.lost();
         self.source.away = Some((until.max(retry), true));

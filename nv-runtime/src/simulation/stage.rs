@@ -55,6 +55,7 @@ impl SimFeed {
     fn restart_after(&mut self, ctx: &mut Context, intake: &mut SimIntake, points: &mut [SimPoint]) -> bool {
         let next = if self.plan.live { self.restarts.failed(ctx.now) } else { None };
         let Some((_, delay)) = next else { return false };
+        ctx.seen.restarts += 1;
         self.core.restart_at(ctx.now + delay);
         intake.set_restarting(ctx, true);
         self.look_at_intake(ctx, intake, points);

@@ -77,12 +77,54 @@ pub(super) struct Context {
     /// By feed: whether its executor's wake-up token is set.
     pub(super) woken: Vec<bool>,
     pub(super) planted: Option<Planted>,
+    pub(super) seen: Seen,
     queue: BinaryHeap<Reverse<Scheduled>>,
     pushed: u64,
     lateness: Duration,
     log: VecDeque<(MonoTime, Note)>,
     /// The whole trace, where it is wanted.
     trace: Option<String>,
+}
+
+/// What is rare, counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) quarantined: u32,
+    pub(super) released: u32,
+    pub(super) down: u32,
+    pub(super) up: u32,
+    pub(super) wedged: u32,
+    pub(super) retried: u32,
+    pub(super) failed_rebuilds: u32,
+    pub(super) restarts: u32,
+    pub(super) reconnects: u32,
+    pub(super) sinks_full: u32,
+}
+
+impl Seen {
+    fn all(&mut self) -> [&mut u32; 10] {
+        let Self {
+            quarantined,
+            released,
+            down,
+            up,
+            wedged,
+            retried,
+            failed_rebuilds,
+            restarts,
+            reconnects,
+            sinks_full,
+        } = self;
+        [quarantined, released, down, up, wedged, retried, failed_rebuilds, restarts, reconnects, sinks_full]
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.all().into_iter().zip(other.clone().all()).for_each(|(sum, n)| *sum += *n);
+    }
+
+    pub(super) fn is_all(&mut self) -> bool {
+        self.all().into_iter().all(|n| *n > 0)
+    }
 }
 
 struct Scheduled {
@@ -204,6 +246,7 @@ impl World {
             touched_points: Vec::new(),
             woken: vec![false; scenario.feeds.len()],
             planted,
+            seen: Seen::default(),
             queue: BinaryHeap::new(),
             pushed: 0,
             lateness: scenario.lateness,
