@@ -270,7 +270,8 @@ impl<T> PointCore<T> {
         abandoned
     }
 
-    /// When the latest of an entry's parts was dispatched; `None` if all wait or the entry has gone.
+    /// When the latest of an entry's parts was dispatched; `None` if none is being computed: those that are left wait their
+    /// turn, or the entry has gone.
     pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
         self.former.dispatched_at(key)
     }

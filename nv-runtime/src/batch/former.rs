@@ -349,9 +349,10 @@ impl<T> Former<T> {
         claims
     }
 
-    /// When the latest of an entry's parts was dispatched; `None` if all wait or the entry has gone.
+    /// When the latest of an entry's parts was dispatched; `None` if none is being computed: those that are left wait their
+    /// turn, or the entry has gone.
     pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
-        self.entries.get(key)?.dispatched
+        self.entries.get(key).filter(|e| e.computing > 0)?.dispatched
     }
 
     /// Parts and claims that wait.

@@ -259,7 +259,7 @@ impl Point {
         }
     }
 
-    /// When the latest of an entry's parts was dispatched, if any was.
+    /// When the latest of an entry's parts was dispatched, if any is being computed.
     pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
         self.state.lock().core.dispatched_at(key)
     }

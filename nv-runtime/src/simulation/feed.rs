@@ -33,8 +33,8 @@ pub(super) struct SimFeed {
     /// Whether frames come in, as the batch points were last told.
     running: bool,
     results: Vec<Completion>,
-    /// The most parts that it may have at each batch point.
-    parts: Vec<usize>,
+    /// The most of them that may wait.
+    most_answers: usize,
     pub(super) stop: Option<Stop>,
     pub(super) restarts: RestartBudget,
     /// The frame that its stage works on, and the stage.
@@ -101,11 +101,11 @@ impl SimFeed {
                 CoreStep { kind: StepKind::Batch, gated, claims: plan.live && index == 0 && !gated, response_timeout }
             }
         });
-        let parts = |step: &StepPlan| match *step {
+        let answers = |step: &StepPlan| match *step {
             StepPlan::Stage { .. } => 0,
-            StepPlan::Batch(point) => points[point].plan.most_parts(plan.live),
+            StepPlan::Batch(point) => points[point].plan.most_answers(plan.live),
         };
-        let parts = plan.steps.iter().map(parts).collect();
+        let most_answers = plan.steps.iter().map(answers).sum();
         let config =
             CoreConfig { live: plan.live, max_in_pipeline: plan.max_in_pipeline, on_step_error: plan.on_step_error };
         Self {
@@ -117,7 +117,7 @@ impl SimFeed {
             glance: Glance::default(),
             running: true,
             results: Vec::new(),
-            parts,
+            most_answers,
             stop: None,
             restarts: RestartBudget::with_log(
                 BudgetConfig::new(&RestartConfig::default(), id as u64),
@@ -188,9 +188,7 @@ impl SimFeed {
         if !self.is_gone() {
             self.results.push(completion);
             ctx.wake_feed(self.id);
-            // An answer for each part that it has submitted.
-            let most: usize = self.parts.iter().sum();
-            let waiting = self.results.len();
+            let (waiting, most) = (self.results.len(), self.most_answers);
             ctx.check(waiting <= most, || format!("feed {}: {waiting} answers wait, of at most {most}", self.id));
         }
     }

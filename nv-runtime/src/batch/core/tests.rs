@@ -100,6 +100,21 @@ fn what_is_refused_ends_no_wait() {
 }
 
 #[test]
+fn regions_that_wait_their_turn_are_not_overdue() {
+    let mut core = core(1);
+    let (crowd, lone) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 1));
+    let key = submit(&mut core, ms(0), crowd, &[0; 6]).unwrap();
+    submit(&mut core, ms(0), lone, &[7, 8]).unwrap();
+    let batch = next(&mut core, ms(1), 0).unwrap();
+    assert_eq!(values(&batch), [0, 7, 0, 8]);
+    assert_eq!(core.dispatched_at(key), Some(ms(1)));
+    close(&mut core, ms(2), 0, &batch, Verdict::Computed);
+    assert_eq!(core.dispatched_at(key), None, "nobody owes an answer");
+    next(&mut core, ms(9), 0).unwrap();
+    assert_eq!(core.dispatched_at(key), Some(ms(9)));
+}
+
+#[test]
 fn many_regions_of_one_feed_starve_no_other() {
     let mut core = core(1);
     let (crowd, lone) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 1));
