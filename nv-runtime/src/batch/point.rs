@@ -390,6 +390,8 @@ impl Point {
 
     /// While this instance has no processor. Returns at `until`, or false when the point is done.
     pub(super) fn wait_unable(&self, until: MonoTime) -> bool {
+        // What this one has left, and would have looked at next, is for another.
+        self.wake_one(self.state.lock());
         let mut state = self.state.lock();
         loop {
             if state.core.phase() != PointPhase::Running {

@@ -218,6 +218,7 @@ impl SimPoint {
         } else {
             let until = ctx.now + self.instances[i].backoff.next_wait();
             self.instances[i].state = InstanceState::Unable(until);
+            self.wake_one(ctx);
             self.run_unable(ctx, intakes, i, until);
         }
     }

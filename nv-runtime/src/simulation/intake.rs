@@ -20,14 +20,16 @@ pub(super) struct SimIntake {
 
 impl SimIntake {
     pub(super) fn new(feed: usize, plan: &FeedPlan) -> Self {
-        let config = IntakeConfig::new(plan.queue, plan.policy);
+        let period = plan.per_second.map(|n| 1_000_000_000 / i64::from(n));
+        let drop_suspect = plan.suspect.is_some();
+        let config = IntakeConfig { period, drop_suspect, ..IntakeConfig::new(plan.queue, plan.policy) };
         Self { feed, core: IntakeCore::new(config), source_waits: false, wanted: false }
     }
 
     // --- The source's side.
 
-    pub(super) fn push(&mut self, ctx: &mut Context, session: u32, cuts: u32) -> Arrival<()> {
-        let arrival = self.core.push(ctx.now, Given { session, cuts, ..Given::default() }, (), |(), _| ());
+    pub(super) fn push(&mut self, ctx: &mut Context, given: Given) -> Arrival<()> {
+        let arrival = self.core.push(ctx.now, given, (), |(), _| ());
         self.arrived(ctx, arrival)
     }
 
@@ -38,7 +40,7 @@ impl SimIntake {
 
     fn arrived(&mut self, ctx: &mut Context, arrival: Arrival<()>) -> Arrival<()> {
         ctx.touched_feeds.push(self.feed);
-        let wanted = !matches!(arrival, Arrival::Full(_)) && std::mem::take(&mut self.wanted);
+        let wanted = matches!(arrival, Arrival::Taken(_)) && std::mem::take(&mut self.wanted);
         match &arrival {
             Arrival::Taken(dropped) => {
                 let forgotten = ctx.planted == Some(Planted::ForgetFrame) && ctx.rng.u8(0..16) == 0;

@@ -129,9 +129,9 @@ fn everything_happens() {
         seen.add(&world.context.seen);
     }
     for reason in DropReason::ALL {
-        // A hung stage is given up by threads of its own; the other two are for what no runtime's core decides.
-        let elsewhere = [DropReason::StageHung, DropReason::RateLimited, DropReason::DecodeSuspect];
-        assert!(ends.contains(&reason) || elsewhere.contains(&reason), "no frame was dropped for {reason}");
+        // A hung stage is given up by a thread that watches over it, and by no core.
+        let reached = ends.contains(&reason) || reason == DropReason::StageHung;
+        assert!(reached, "no frame was dropped for {reason}");
     }
     assert!(seen.is_all(), "{seen:?}");
 }

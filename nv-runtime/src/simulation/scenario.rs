@@ -50,6 +50,10 @@ pub(super) struct FeedPlan {
     pub(super) frames: u64,
     pub(super) queue: usize,
     pub(super) policy: QueuePolicy,
+    /// Frames a second that it lets in, at most.
+    pub(super) per_second: Option<u32>,
+    /// Every so many frames one is suspect, and not wanted.
+    pub(super) suspect: Option<u64>,
     pub(super) max_in_pipeline: Option<usize>,
     pub(super) steps: Vec<StepPlan>,
     pub(super) on_step_error: StepErrorPolicy,
@@ -200,6 +204,8 @@ impl Generator {
             frames: self.rng.u64(1..150),
             queue: self.one_of(&[1, 2, 4, 4, 8]),
             policy: if live { self.one_of(&policies) } else { QueuePolicy::Block },
+            per_second: (live && self.chance(0.15)).then(|| self.rng.u32(1..30)),
+            suspect: self.chance(0.1).then(|| self.rng.u64(1..20)),
             max_in_pipeline: self.chance(0.1).then(|| self.rng.usize(1..8)),
             steps,
             on_step_error: if self.chance(0.8) { StepErrorPolicy::Drop } else { StepErrorPolicy::Pass },

@@ -10,7 +10,7 @@ use super::scenario::{FeedPlan, time};
 use super::world::{Context, Event};
 use crate::decisions::{CoreLog, Recorded as _};
 use crate::feed::RestartConfig;
-use crate::feed::cores::{Arrival, Queued, Reconnect, ReconnectConfig};
+use crate::feed::cores::{Arrival, Given, Queued, Reconnect, ReconnectConfig};
 
 /// A source and its thread.
 pub(super) struct Source {
@@ -106,7 +106,15 @@ impl SimFeed {
             intake.source_waits = true;
             return;
         }
-        let arrival = intake.push(ctx, self.source.session, 0);
+        let plan = self.plan();
+        let next = self.source.next;
+        let given = Given {
+            session: self.source.session,
+            cuts: 0,
+            pts: plan.interval.as_nanos() as i64 * next as i64,
+            suspect: plan.suspect.is_some_and(|every| next.is_multiple_of(every)),
+        };
+        let arrival = intake.push(ctx, given);
         self.source.reconnect.frame(ctx.now, false);
         self.source.next += 1;
         self.source.due = self.next_due(ctx);

@@ -81,7 +81,8 @@ impl Intake {
             state = self.wait_for_room(state);
             arrival = state.core.retry(self.clock.now(), queued);
         }
-        let wanted = std::mem::take(&mut state.wanted);
+        // One that is not let in is none that the executor waits for.
+        let wanted = matches!(arrival, Arrival::Taken(_)) && std::mem::take(&mut state.wanted);
         drop(state);
         match arrival {
             Arrival::Taken(dropped) => {
@@ -295,5 +296,30 @@ impl Intake {
         if wake {
             self.room.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nv_core::{FrameHeader, FramePool, PixelFormat, Size, SystemClock};
+
+    use super::super::QueuePolicy;
+    use super::*;
+
+    #[test]
+    fn a_frame_that_is_not_let_in_is_not_the_one_that_is_waited_for() {
+        let clock = Arc::new(SystemClock::new());
+        let health = HealthHub::new(clock.clone(), 8);
+        let config = IntakeConfig { drop_suspect: true, ..IntakeConfig::new(4, QueuePolicy::DropOldest) };
+        let intake = Intake::new("gate".into(), clock, config, Arc::new(Inbox::new()), None, health);
+        let push = |suspect| {
+            let header = FrameHeader { suspect, ..FrameHeader::new(Size::new(2, 2), PixelFormat::Gray8) };
+            intake.push(FramePool::new(0).take(header).unwrap().freeze(), 0, 0, true)
+        };
+        assert!(intake.await_frame(0));
+        assert_eq!(push(true), Intaken::Discarded);
+        assert!(intake.state.lock().wanted, "the executor still waits");
+        assert_eq!(push(false), Intaken::Taken);
+        assert!(!intake.state.lock().wanted, "it was called");
     }
 }
