@@ -12,7 +12,8 @@
 //! hands it sources, stages, batch processors and sinks.
 //!
 //! What to batch, when to dispatch, which frame may go on: these are pure state machines to which time is passed in. Threads
-//! and channels are thin shells around them.
+//! and channels are thin shells around them. A [`DecisionLog`] writes down what they were told and what they decided, and
+//! [`replay`] has them decide it again.
 //!
 //! ```
 //! use std::sync::Arc;

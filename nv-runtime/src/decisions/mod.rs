@@ -13,6 +13,11 @@
 //! Times are nanoseconds. The order of fields and the form of numbers are fixed, so that lines can be compared byte for byte.
 //! The lines of one core are in the order of its calls; those of different cores may interleave. A core's name begins with
 //! its kind and ends with a number, so that a feed that comes again is another one.
+//!
+//! A core has a [`CoreLog`]. Every method of it that changes it, or that decides, ends with one [`CoreLog::note`]; what such
+//! methods share is private and notes nothing. Whatever decides its outcome is in its arguments, or in what the callbacks that
+//! it was given returned; both are part of the note, but payloads, which decide nothing, are not. A change that is not noted
+//! shows in a replay of what follows from it: half of the runs of the stress test are recorded and replayed.
 
 mod log;
 mod replay;
