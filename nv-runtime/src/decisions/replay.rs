@@ -11,7 +11,7 @@ use super::{Recorded, SCHEMA};
 use crate::batch::{Attempt, PointCore};
 use crate::feed::cores::{FeedCore, IntakeCore, Reconnect, RestartBudget, Selection, StepGate};
 
-/// Plays a [`DecisionLog`](crate::DecisionLog) back: makes each core as it was made, tells it what it was told, and compares
+/// Plays a [`DecisionLog`] back: makes each core as it was made, tells it what it was told, and compares
 /// what it decides with what is in the log, byte for byte.
 ///
 /// # Errors
