@@ -105,10 +105,10 @@ impl Scenario {
         let mut g = Generator { rng: Rng::with_seed(seed) };
         // A few are large; a few are long, since what is down or in quarantine takes its time.
         match seed % 40 {
-            0 => g.scenario(seed, 64..=256, Duration::from_millis(1_200)),
-            1..=3 => g.scenario(seed, 13..=40, Duration::from_secs(2)),
+            0 | 20 => g.scenario(seed, 64..=300, Duration::from_secs(2)),
+            1..=3 => g.scenario(seed, 13..=40, Duration::from_secs(4)),
             4..=7 => g.scenario(seed, 1..=3, Duration::from_secs(90)),
-            _ => g.scenario(seed, 1..=12, Duration::from_secs(3)),
+            _ => g.scenario(seed, 1..=12, Duration::from_secs(5)),
         }
     }
 }
