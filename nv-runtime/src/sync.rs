@@ -1,5 +1,6 @@
 //! The locks of the runtime's shells, in one place: those of the system, or with the feature `model-check` those of a model
-//! checker, which tries many schedules of the threads that use them. So with the clock by which they wait.
+//! checker, which tries many schedules of the threads that use them. So with the clock by which they
+//! wait: the rest of this crate takes its `SystemClock` from here.
 
 #[cfg(feature = "model-check")]
 mod model;

@@ -66,6 +66,44 @@ fn an_impatient_sender_never_waits() {
     });
 }
 
+/// A sender that leaves what it has and goes on only once all of it was taken.
+fn leave_and_call(call: bool) {
+    let seen = Arc::new(Room::default());
+    let (sender, receiver) = mailbox(8, Box::new(|| ()));
+    let taker = thread::spawn({
+        let seen = seen.clone();
+        move || {
+            for n in 1.. {
+                if receiver.take().is_none() {
+                    break;
+                }
+                if n % 3 == 0 {
+                    seen.tell();
+                }
+            }
+        }
+    });
+    for _ in 0..2 {
+        (0..3).for_each(|n| assert_eq!(sender.leave(n), Ok(())));
+        if call {
+            sender.call();
+        }
+        seen.wait();
+    }
+    drop(sender);
+    assert!(taker.join().is_ok());
+}
+
+#[test]
+fn what_was_left_is_taken_once_the_receiver_is_called() {
+    check(|| leave_and_call(true));
+}
+
+#[test]
+fn what_was_left_and_not_called_for_is_noticed() {
+    check_fails("deadlock", || leave_and_call(false));
+}
+
 #[test]
 fn a_notification_that_is_lost_is_noticed() {
     check_fails("deadlock", || {

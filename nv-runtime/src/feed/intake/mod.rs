@@ -301,10 +301,11 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use nv_core::{FrameHeader, FramePool, PixelFormat, Size, SystemClock};
+    use nv_core::{FrameHeader, FramePool, PixelFormat, Size};
 
     use super::super::QueuePolicy;
     use super::*;
+    use crate::sync::SystemClock;
 
     #[test]
     fn a_frame_that_is_not_let_in_is_not_the_one_that_is_waited_for() {
