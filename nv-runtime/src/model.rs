@@ -11,7 +11,7 @@ use shuttle::{check_pct, check_random};
 
 /// How many schedules each test tries.
 fn schedules() -> usize {
-    if std::env::var_os("NV_TEST_DEEP").is_some() { 20_000 } else { 500 }
+    if std::env::var_os("NV_TEST_DEEP").is_some() { 10_000 } else { 500 }
 }
 
 /// Tries a program under many schedules: random ones, and ones that differ from the usual order in few places.

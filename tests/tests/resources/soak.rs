@@ -179,6 +179,7 @@ fn soak(form: &Form) {
         memory.push(process::resident() as f64);
         CancelToken::new().wait_timeout((begun + TICK * tick).saturating_duration_since(Instant::now()));
     }
+    assert!(process::threads() > threads_before, "they are counted");
     let metrics = world.point.metrics();
     let passed_by: u64 = steady.iter().flat_map(|f| f.stats().sinks).map(|s| s.passed_by).sum();
     for feed in steady.iter().chain(&passing) {
