@@ -43,6 +43,8 @@ pub(super) struct SimFeed {
     timer: Option<MonoTime>,
     waits_until: Option<MonoTime>,
     pub(super) sink: Sink,
+    /// From reception to output, frame by frame.
+    pub(super) latencies: Vec<Duration>,
     /// The frame that left last, with its session.
     pub(super) left: Option<(u64, u32)>,
     /// An output that is held back, where that is planted.
@@ -127,6 +129,7 @@ impl SimFeed {
             timer: None,
             waits_until: None,
             sink: Sink::default(),
+            latencies: Vec::new(),
             left: None,
             held_back: None,
             plan,

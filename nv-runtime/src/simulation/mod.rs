@@ -13,6 +13,7 @@ mod scenario;
 mod sink;
 mod source;
 mod stage;
+mod table;
 mod tally;
 mod world;
 

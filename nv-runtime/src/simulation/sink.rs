@@ -27,6 +27,7 @@ impl SimFeed {
             self.held_back = Some((seq, work.session));
             return;
         }
+        self.latencies.push(ctx.now.since(work.received));
         self.leaves(ctx, seq, work.session);
         if let Some((seq, session)) = self.held_back.take() {
             self.leaves(ctx, seq, session);

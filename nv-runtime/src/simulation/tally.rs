@@ -150,8 +150,11 @@ impl Tally {
             }
             self.left_lane(key, 1);
         }
-        let (first, alone) = (batch.clone().next(), size == 1);
-        if alone && first.is_some_and(|(_, feed)| self.lanes[feed].quarantined) {
+        // A frame of a quarantined feed goes by itself, in all its parts.
+        if let Some((key, feed)) = batch.clone().next()
+            && self.lanes[feed].quarantined
+            && batch.clone().all(|(k, _)| k == key)
+        {
             return;
         }
         // Lanes that ran empty by it are not compared.
