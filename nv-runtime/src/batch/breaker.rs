@@ -5,6 +5,8 @@ use std::time::Duration;
 use nv_core::MonoTime;
 use serde::{Deserialize, Serialize};
 
+use super::LaneKey;
+
 /// Failures in a row that take a point down: of rebuilds, or of batches in which the processor itself was at fault.
 const LIMIT: u32 = 5;
 /// Waits between probes (and between rebuilds): from the first to the most, doubling.
@@ -29,12 +31,15 @@ impl Backoff {
     }
 }
 
-/// Takes a point down after 5 failures in a row, and up again after a probe that succeeds.
+/// Takes a point down after 5 failures in a row, and up again after a probe that succeeds. Failures of one feed's entries alone
+/// count once, while there are other feeds: it may be that feed as well as the processor, and the others' entries will tell.
 ///
 /// While it is down, entries fail at once; one entry per back-off is let through as a probe.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Breaker {
     faults: u32,
+    /// The lane that the latest fault was of, if it was of one alone.
+    accused: Option<LaneKey>,
     failed_rebuilds: u32,
     down: Option<Down>,
 }
@@ -57,13 +62,31 @@ pub(crate) enum BreakerChange {
     Up,
 }
 
+/// A batch of which nothing was computed: every entry of it failed alone, or the processor broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// All of it was one lane's, and there are others.
+    OfOneLane(LaneKey),
+    /// Any other.
+    OfAnybody,
+}
+
 impl Breaker {
-    /// Takes in a batch: `at_fault`, every entry of it failed alone or the processor broke.
-    pub(crate) fn batch_done(&mut self, now: MonoTime, at_fault: bool) -> BreakerChange {
-        if !at_fault {
+    /// Takes in a batch.
+    pub(crate) fn batch_done(&mut self, now: MonoTime, fault: Option<Fault>) -> BreakerChange {
+        let Some(fault) = fault else {
             let was_down = self.down.is_some();
             *self = Self::default();
             return if was_down { BreakerChange::Up } else { BreakerChange::None };
+        };
+        let accused = match fault {
+            Fault::OfOneLane(lane) => Some(lane),
+            Fault::OfAnybody => None,
+        };
+        let again = accused.is_some() && accused == self.accused;
+        self.accused = accused;
+        if again && self.down.is_none() {
+            return BreakerChange::None;
         }
         self.faults += 1;
         self.failed(now, self.faults)
@@ -119,7 +142,7 @@ mod tests {
         fn check(batches: &str, down: bool) {
             let mut breaker = Breaker::default();
             for c in batches.chars() {
-                breaker.batch_done(at(0), c == 'x');
+                breaker.batch_done(at(0), (c == 'x').then_some(Fault::OfAnybody));
             }
             assert_eq!(breaker.is_down(), down, "{batches}");
         }
@@ -135,22 +158,44 @@ mod tests {
     }
 
     #[test]
+    fn one_of_several_feeds_alone_takes_nothing_down() {
+        /// Each letter a batch: of one lane that failed (a, b), of several (x), or one that was computed (.).
+        fn check(batches: &str, down: bool) {
+            let mut breaker = Breaker::default();
+            for c in batches.chars() {
+                let fault = match c {
+                    '.' => None,
+                    'x' => Some(Fault::OfAnybody),
+                    lane => Some(Fault::OfOneLane(LaneKey::numbered(lane as u32))),
+                };
+                breaker.batch_done(at(0), fault);
+            }
+            assert_eq!(breaker.is_down(), down, "{batches}");
+        }
+        check("aaaaaaaaaaaaaaaaaaaa", false);
+        check("aaaaaaaab", false);
+        check("ababa", true);
+        check("aaaxaaaxa", true);
+        check("abab.abab", false);
+    }
+
+    #[test]
     fn one_probe_per_back_off_and_one_that_succeeds_brings_it_up() {
         let mut breaker = Breaker::default();
         for _ in 0..5 {
-            breaker.batch_done(at(10), true);
+            breaker.batch_done(at(10), Some(Fault::OfAnybody));
         }
         assert!(!breaker.admits(at(10), 0));
         assert!(breaker.admits(at(11), 0));
         assert!(!breaker.admits(at(11), 1), "one at a time");
-        assert_eq!(breaker.batch_done(at(11), true), BreakerChange::None);
+        assert_eq!(breaker.batch_done(at(11), Some(Fault::OfAnybody)), BreakerChange::None);
         assert!(!breaker.admits(at(12), 0));
         assert!(breaker.admits(at(13), 0));
         for _ in 0..9 {
-            breaker.batch_done(at(13), true);
+            breaker.batch_done(at(13), Some(Fault::OfAnybody));
         }
         assert!(breaker.admits(at(43), 0) && !breaker.admits(at(42), 0), "never more than 30 s");
-        assert_eq!(breaker.batch_done(at(43), false), BreakerChange::Up);
+        assert_eq!(breaker.batch_done(at(43), None), BreakerChange::Up);
         assert!(breaker.admits(at(43), 100));
     }
 }

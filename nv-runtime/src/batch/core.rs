@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::answer::{Abandoned, BreakerEvent, Closed, GivenUp, InstanceStep, Part, Verdict};
 use self::record::Input;
 use super::BatchConfig;
-use super::breaker::{Breaker, BreakerChange};
+use super::breaker::{Breaker, BreakerChange, Fault};
 use super::former::{BoundPart, Decision, Former, FormerConfig, LaneSpec, Taken};
 use super::{EntryKey, LaneKey, Refusal};
 use crate::decisions::{At, CoreLog, nanos};
@@ -410,7 +410,12 @@ impl<T> PointCore<T> {
         let mut standings = Vec::new();
         let (mut ended, mut results) = (self.log.list(), self.log.list());
         let mut unlucky = 0;
+        // Whose they were, as far as they are here; and whether they were several lanes'.
+        let (mut whose, mut several) = (None, false);
         for (key, verdict) in parts {
+            if let Some(lane) = self.former.lane_of(key) {
+                several |= whose.replace(lane).is_some_and(|other| other != lane);
+            }
             unlucky += usize::from(verdict == Verdict::Unlucky);
             let released = self.former.release(key, verdict);
             standings.extend(released.standing);
@@ -421,7 +426,11 @@ impl<T> PointCore<T> {
         let call = std::mem::take(&mut self.calls[instance]);
         self.former.single_out(unlucky);
         let proves_something = unlucky == 0 || self.breaker.is_down();
-        let change = if proves_something { self.breaker.batch_done(now, at_fault) } else { BreakerChange::None };
+        let fault = at_fault.then(|| match whose {
+            Some(lane) if !several && self.has_others(lane) => Fault::OfOneLane(lane),
+            _ => Fault::OfAnybody,
+        });
+        let change = if proves_something { self.breaker.batch_done(now, fault) } else { BreakerChange::None };
         let given_up = (change == BreakerChange::Down).then(|| self.give_up());
         let closed = Closed { standings, was_wedged: call.wedged, breaker: BreakerEvent { change, given_up } };
         self.log.note(|| {
@@ -477,6 +486,12 @@ impl<T> PointCore<T> {
     /// Whether the breaker lets an entry in.
     fn admits(&self, now: MonoTime) -> bool {
         !self.breaker.is_down() || self.breaker.admits(now, self.former.pending() + self.former.in_dispatch())
+    }
+
+    /// Whether a feed but the one of `lane` is there whose source runs.
+    fn has_others(&self, lane: LaneKey) -> bool {
+        let runs = |(key, role): &(LaneKey, LaneRole)| *role != LaneRole::Direct && self.former.is_running(*key);
+        self.lanes.iter().flatten().any(|other| other.0 != lane && runs(other))
     }
 
     /// Slots that each of `feeds` file feeds may have.

@@ -146,6 +146,16 @@ impl<T> Former<T> {
         }
     }
 
+    /// Whether the lane's source runs, as far as is known.
+    pub(crate) fn is_running(&self, key: LaneKey) -> bool {
+        self.lane(key).is_some_and(|lane| lane.running)
+    }
+
+    /// The lane of an entry that is here.
+    pub(crate) fn lane_of(&self, key: EntryKey) -> Option<LaneKey> {
+        self.entries.get(key).map(|entry| entry.lane)
+    }
+
     /// Submits an entry whose frame was received at `received`, of one part or more; takes `parts` only if it is taken.
     ///
     /// # Errors

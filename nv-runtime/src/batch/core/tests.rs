@@ -86,10 +86,11 @@ fn an_abandoned_frame_takes_all_of_its_regions_along() {
 fn what_is_refused_ends_no_wait() {
     let mut core = core(1);
     let (probe, other) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 1));
+    let third = core.attach(LaneRole::Live, 1);
     assert_eq!(core.claim(ms(0), other, 1, Some(ms(2001))), (1, None));
     assert_eq!(next(&mut core, ms(0), 0).unwrap_err(), InstanceStep::Again, "there was no frame for it");
-    for _ in 0..5 {
-        submit(&mut core, ms(0), probe, &[1]).unwrap();
+    for lane in [probe, third, probe, third, probe] {
+        submit(&mut core, ms(0), lane, &[1]).unwrap();
         let batch = next(&mut core, ms(0), 0).unwrap();
         close(&mut core, ms(0), 0, &batch, Verdict::Guilty);
     }
@@ -97,6 +98,28 @@ fn what_is_refused_ends_no_wait() {
     assert_eq!(core.decide(ms(2000)), Decision::WaitUntil(ms(2002)), "the other lane's frame is due");
     assert_eq!(core.claim(ms(2000), other, 1, Some(ms(5000))), (0, Some(Refusal::Down)));
     assert_eq!(core.decide(ms(2000)), Decision::WaitUntil(ms(2002)), "nobody is woken for a refusal");
+}
+
+#[test]
+fn a_feed_whose_entries_fail_takes_the_point_down_only_if_nobody_else_is_there() {
+    /// Entries of the first of `lanes` fail alone, `running` of the lanes having a source that runs.
+    fn check(lanes: usize, running: usize, down: bool) {
+        let mut core = core(1);
+        let keys: Vec<_> = (0..lanes).map(|_| core.attach(LaneRole::Live, 1)).collect();
+        keys[running..].iter().for_each(|lane| core.source_ended(*lane));
+        core.attach(LaneRole::Direct, 1);
+        for n in 0..7 {
+            submit(&mut core, ms(n), keys[0], &[1]).unwrap();
+            let batch = next(&mut core, ms(n), 0).unwrap();
+            if close(&mut core, ms(n), 0, &batch, Verdict::Guilty).1.breaker.change == BreakerChange::Down {
+                break;
+            }
+        }
+        assert_eq!(core.is_down(), down, "{lanes} lanes, {running} running");
+    }
+    check(1, 1, true);
+    check(2, 2, false);
+    check(2, 1, true);
 }
 
 #[test]

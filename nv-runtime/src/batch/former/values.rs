@@ -13,6 +13,14 @@ pub(crate) struct LaneKey {
     pub(super) generation: u32,
 }
 
+#[cfg(test)]
+impl LaneKey {
+    /// A key for tests of what only compares keys.
+    pub(crate) fn numbered(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
+}
+
 impl LaneKey {
     /// The lane's place: small, and used again once the lane is gone.
     pub(crate) fn index(self) -> usize {
