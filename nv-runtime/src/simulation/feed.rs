@@ -435,7 +435,7 @@ impl SimFeed {
         reason: DropReason,
     ) {
         while let Some((seq, step, key, _)) = self.core.evict() {
-            if let (Some(key), Step::Batch { point, .. }) = (key, &self.steps[step.min(self.steps.len() - 1)]) {
+            if let (Some(key), Some(Step::Batch { point, .. })) = (key, self.steps.get(step)) {
                 points[*point].abandon(ctx, key, false);
             }
             self.drop_frame(ctx, intake, seq, reason);

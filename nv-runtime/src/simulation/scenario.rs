@@ -114,12 +114,12 @@ impl Scenario {
 }
 
 impl PointPlan {
-    /// The most answers that may wait for a feed: one for each part that it may have there, and those that are on their way,
-    /// of a batch or two of each instance, though it has given their entry up.
+    /// The most answers that may wait for a feed: one for each part that it may have there, and as many again that are on
+    /// their way though it has given their entry up, with a batch or two of each instance.
     pub(super) fn most_answers(&self, live: bool) -> usize {
         let BatchConfig { max_in_flight_per_feed, max_batch_size, instances, .. } = self.config;
         let slots = if live { max_in_flight_per_feed } else { 2 * max_batch_size * instances };
-        slots * self.regions + 2 * instances * max_batch_size
+        2 * (slots * self.regions + instances * max_batch_size)
     }
 
     /// Whether nothing is wrong with its processors, and they are fast enough that no answer is late.
