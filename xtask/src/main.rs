@@ -42,7 +42,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run what CI runs: format, licences, clippy, docs, plugins, tests, doctests
+    /// Run what CI runs: format, licences, clippy, docs, model checking, plugins, tests, doctests
     Test(test::Options),
     /// Run two feeds of real video through detector and tracker, and say where the results are
     Demo(demo::Options),

@@ -13,7 +13,8 @@ use crate::{Result, plugins, process, table, tools};
 /// The flags of `cargo xtask test`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Long runs besides: many more cases for each property, ten minutes of faults, and every test several times over
+    /// Long runs besides: many more cases for each property, schedules for the model checker and seeds for the simulation, ten
+    /// minutes of faults, and every test several times over
     #[arg(long)]
     deep: bool,
     /// Only these phases (repeat the flag for several)
@@ -69,7 +70,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         }
     }
     println!("\n{}", render(&report, started.elapsed()));
-    if let Some(tests) = TestCount::read(&workspace.target, started) {
+    // Of the tests themselves: another phase may have left its own count, and this one not have come to it.
+    let tested = report.iter().any(|(phase, ..)| *phase == Phase::Tests);
+    if let Some(tests) = TestCount::read(&workspace.target, started).filter(|_| tested) {
         println!("{tests}");
     }
     match failure {
@@ -133,6 +136,8 @@ impl Phase {
                 plugins::build(workspace, plugins::Profile::Dev, &targets).map(drop)
             }
             Phase::Tests => {
+                // A phase before this one writes it too.
+                TestCount::forget(&workspace.target);
                 process::run(&mut nextest(&[]))?;
                 if deep {
                     let mut cases = nextest(&[]);
@@ -155,6 +160,9 @@ fn render(report: &[(Phase, Duration, bool)], total: Duration) -> String {
     table::render(&rows)
 }
 
+/// Where nextest leaves its report, in the target folder.
+const REPORT: &str = "nextest/default/junit.xml";
+
 /// What nextest wrote into its JUnit report of this run.
 #[derive(Debug, PartialEq, Eq)]
 struct TestCount {
@@ -165,9 +173,15 @@ struct TestCount {
 }
 
 impl TestCount {
+    /// Takes the report away, so that none is taken for the one that is to come.
+    fn forget(target: &Path) {
+        // There may be none.
+        let _ = fs::remove_file(target.join(REPORT));
+    }
+
     /// The report of the last test run, unless that run was before `started`.
     fn read(target: &Path, started: Instant) -> Option<Self> {
-        let path = target.join("nextest/default/junit.xml");
+        let path = target.join(REPORT);
         let age = fs::metadata(&path).ok()?.modified().ok()?.elapsed().ok()?;
         (age <= started.elapsed()).then(|| fs::read_to_string(&path).ok().and_then(|report| Self::parse(&report)))?
     }

@@ -31,6 +31,9 @@ pub(crate) struct Verdict {
     pub(crate) pass: Option<bool>,
 }
 
+/// Frames of one instant that lie no further apart than this are aligned.
+const ALIGNED_MS: f64 = 0.5;
+
 /// How a measure relates to its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,7 +72,11 @@ pub(crate) fn judge(case: &Case, requirement: Requirement, rounds: &[Round]) -> 
             _ => Some(ours),
         }
     });
-    let measure = over(&mut measures.filter(|m| m.is_finite()));
+    let measures: Vec<f64> = measures.collect();
+    // What delivers nothing has no latency and no share of anything: that is no pass. Nor are cameras aligned that are not.
+    let told = measures.iter().all(|m| m.is_finite()) && rounds.iter().all(|r| r.ours.delivered > 0);
+    let aligned = median(rounds.iter().map(|r| r.ours.misalignment.p50)).is_none_or(|ms| ms <= ALIGNED_MS);
+    let measure = over(&mut measures.into_iter().filter(|m| m.is_finite()));
     let kept = |measure: f64| match relation {
         AtLeast => measure >= limit,
         AtMost => measure <= limit,
@@ -82,7 +89,7 @@ pub(crate) fn judge(case: &Case, requirement: Requirement, rounds: &[Round]) -> 
         measure,
         limit,
         relation,
-        pass: measure.map(kept),
+        pass: if told && aligned { measure.map(kept) } else { Some(false) },
     }
 }
 
@@ -158,6 +165,30 @@ mod tests {
         // A dead camera is in no batch.
         let verdict = judge(&case("cameras-8-dead"), Requirement::AboveBound(2.0), &rounds);
         assert!(close(verdict.bound, 8.1), "{verdict:?}");
+    }
+
+    #[test]
+    fn who_delivers_nothing_passes_nothing() {
+        for case in case::all() {
+            for required in case.required {
+                let round = Round { ancestor: Some(sample(100)), ours: Sample { jain: 1.0, others: 1.0, ..sample(0) } };
+                let verdict = judge(&case, *required, &[round]);
+                assert_eq!(verdict.pass, Some(false), "{}: {verdict:?}", case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn cameras_that_are_not_aligned_prove_nothing() {
+        let check = |misaligned: f64, pass| {
+            let misalignment = Spread { p50: misaligned, ..Spread::default() };
+            let latency = Spread { p50: 8.0, ..Spread::default() };
+            let rounds = [Round { ancestor: None, ours: Sample { misalignment, latency, ..sample(100) } }];
+            let verdict = judge(&case("cameras-8"), Requirement::AboveBound(1.5), &rounds);
+            assert_eq!(verdict.pass, Some(pass), "{verdict:?}");
+        };
+        check(0.4, true);
+        check(0.6, false);
     }
 
     #[test]

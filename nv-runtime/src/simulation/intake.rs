@@ -40,6 +40,10 @@ impl SimIntake {
 
     fn arrived(&mut self, ctx: &mut Context, arrival: Arrival<()>) -> Arrival<()> {
         ctx.touched_feeds.push(self.feed);
+        if ctx.planted == Some(Planted::Panic) && ctx.rng.u8(0..16) == 0 {
+            // As a panic, but without its noise.
+            std::panic::resume_unwind(Box::new("a planted panic"));
+        }
         let wanted = matches!(arrival, Arrival::Taken(_)) && std::mem::take(&mut self.wanted);
         match &arrival {
             Arrival::Taken(dropped) => {

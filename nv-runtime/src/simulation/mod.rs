@@ -19,6 +19,7 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nv_core::DropReason;
 
@@ -26,6 +27,7 @@ use self::checks::Violation;
 use self::planted::Planted;
 use self::scenario::Scenario;
 use self::world::{Seen, World};
+use crate::guard::panic_error;
 
 /// Seeds of a usual run, and of a deep one.
 const SEEDS: (u64, u64) = (1_000, 20_000);
@@ -51,7 +53,12 @@ impl fmt::Display for Failure {
 /// Runs a seed's scenario.
 fn run(seed: u64, planted: Option<Planted>) -> Result<World, Box<Failure>> {
     let mut world = World::new(Scenario::new(seed), planted, false);
-    match world.run() {
+    // A core that panics has failed like any other, and its seed is to be named.
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+        let text = panic_error("a core", panic).message().to_owned();
+        Err(Violation { what: text, at: world.context.now })
+    });
+    match ran {
         Ok(()) => Ok(world),
         Err(violation) => Err(Box::new(Failure { seed, violation, story: world.story() })),
     }

@@ -23,10 +23,12 @@ pub(super) enum Planted {
     ForgetFrame,
     /// Every lane waits for a while longer than it may.
     HoldLong,
+    /// Now and then something panics.
+    Panic,
 }
 
 impl Planted {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::ForgetWakeUp,
         Self::LeakSlot,
         Self::FreeLate,
@@ -37,6 +39,7 @@ impl Planted {
         Self::ForgetEnd,
         Self::ForgetFrame,
         Self::HoldLong,
+        Self::Panic,
     ];
 
     /// What is said of it by the check that is there to find it.
@@ -52,6 +55,7 @@ impl Planted {
             Self::ForgetEnd => &["are inside by the ledger"],
             Self::ForgetFrame => &["there is room for one, and nobody is woken"],
             Self::HoldLong => &["an instance is idle"],
+            Self::Panic => &["a planted panic"],
         };
         checks.iter().any(|check| what.contains(check))
     }

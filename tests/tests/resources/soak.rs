@@ -41,17 +41,24 @@ const PASSING: usize = 4;
 struct Every {
     begun: Instant,
     interval: Duration,
+    /// When it is due for the first time.
+    first: Duration,
     rounds: AtomicU64,
 }
 
 impl Every {
     fn new(interval: Duration) -> Arc<Self> {
-        Arc::new(Self { begun: Instant::now(), interval, rounds: AtomicU64::new(0) })
+        Self::starting(interval, interval)
+    }
+
+    fn starting(first: Duration, interval: Duration) -> Arc<Self> {
+        Arc::new(Self { begun: Instant::now(), interval, first, rounds: AtomicU64::new(0) })
     }
 
     /// True once in every interval.
     fn is_due(&self) -> bool {
-        let round = (self.begun.elapsed().as_millis() / self.interval.as_millis()) as u64;
+        let Some(since) = self.begun.elapsed().checked_sub(self.first) else { return false };
+        let round = (since.as_millis() / self.interval.as_millis()) as u64 + 1;
         self.rounds.fetch_max(round, Ordering::SeqCst) < round
     }
 
@@ -91,7 +98,7 @@ impl World {
     fn new() -> Self {
         let runtime = Runtime::new(RuntimeConfig::default());
         // By turns: one of the two panics every 5 s.
-        let panics = [Every::new(2 * PANIC_EVERY), Every::new(2 * PANIC_EVERY)];
+        let panics = [1, 2].map(|turn| Every::starting(turn * PANIC_EVERY, 2 * PANIC_EVERY));
         let panic = panics[0].clone();
         let processor = nv_tests::idempotent_processor(move |batch| {
             if panic.is_due() {

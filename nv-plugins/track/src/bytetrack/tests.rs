@@ -308,6 +308,15 @@ fn run(feed: &[AnyFrame], order: impl Fn(&mut Vec<Object>)) -> Vec<Vec<Track>> {
         .collect()
 }
 
+#[test]
+fn a_weak_object_in_the_place_of_a_good_one_changes_nothing_by_its_order() {
+    let objects = vec![person(0, 0.9, 0.0, 0.0), person(1, 0.05, 0.0, 0.0)];
+    let feed = [AnyFrame { interval_ms: 0, cut: false, objects: Some(objects) }];
+    let told = run(&feed, |_| ());
+    assert_eq!(told, run(&feed, |objects| objects.reverse()));
+    assert_eq!(told[0].iter().map(|t| t.object).collect::<Vec<_>>(), [Some(ObjectId(0))]);
+}
+
 proptest! {
     #[test]
     fn the_order_of_objects_makes_no_difference(feed in any_feed()) {

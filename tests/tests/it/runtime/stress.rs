@@ -434,12 +434,16 @@ fn run(seed: u64) -> Vec<String> {
 
 #[test]
 fn whatever_happens_each_frame_has_its_own_result_and_one_fate() {
+    if let Ok(seed) = std::env::var("NV_STRESS_SEED") {
+        run(seed.parse().expect("NV_STRESS_SEED is a number"));
+        return;
+    }
     let seeds = if std::env::var_os("NV_TEST_DEEP").is_some() { 0..200 } else { 0..12 };
     let mut replayed = BTreeSet::new();
     for seed in seeds {
         match std::panic::catch_unwind(|| run(seed)) {
             Ok(kinds) => replayed.extend(kinds),
-            Err(_) => panic!("seed {seed}"),
+            Err(_) => panic!("run it alone: NV_STRESS_SEED={seed} cargo test -p nv-tests --test it stress::whatever"),
         }
     }
     let all = ["attempt", "batch", "cascade", "feed", "gate", "intake", "reconnect", "restarts"];
