@@ -190,7 +190,12 @@ pub(crate) fn all() -> Vec<Case> {
         Case::new("files-4", "4 saturated file feeds", Load::Files(4), &[ShareOfBound(0.92)]),
         Case::new("files-64", "64 saturated file feeds", Load::Files(64), &[ShareOfAncestor(0.99), ShareOfBound(0.96)]),
         Case::new("camera-1", "1 camera, 30 fps", Load::Cameras(aligned(1, 30)), &[AboveBound(0.7), NothingLost]),
-        Case::new("cameras-8", "8 cameras, 30 fps, aligned", Load::Cameras(aligned(8, 30)), &[AboveBound(1.5), NothingLost]),
+        Case::new(
+            "cameras-8",
+            "8 cameras, 30 fps, aligned",
+            Load::Cameras(aligned(8, 30)),
+            &[AboveBound(1.5), NothingLost],
+        ),
         Case::new(
             "cameras-8-dead",
             "the same and a ninth, dead one",

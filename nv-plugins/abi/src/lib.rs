@@ -71,7 +71,8 @@ mod strings;
 pub use abi_stable;
 
 pub use batch::{
-    BatchBox, BatchCall, BatchCapabilities, BatchEntry, BatchKeyTag, BatchObject, BatchObject_TO, BatchOutcome, EntryResult,
+    BatchBox, BatchCall, BatchCapabilities, BatchEntry, BatchKeyTag, BatchObject, BatchObject_TO, BatchOutcome,
+    EntryResult,
 };
 pub use error::{ErrorKind, StageError};
 pub use ext::{ExtEntry, OwnedExtEntry};

@@ -2,8 +2,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use nv_plugin_sdk::{
-    Artifact, BatchCapabilities, BatchEntry, BatchKey, BatchProcessor, BuildContext, Capabilities, DataKind, FromConfig,
-    StageError, serde,
+    Artifact, BatchCapabilities, BatchEntry, BatchKey, BatchProcessor, BuildContext, Capabilities, DataKind,
+    FromConfig, StageError, serde,
 };
 
 use crate::echo::{describe, found};
