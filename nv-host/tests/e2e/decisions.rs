@@ -58,7 +58,7 @@ fn a_changed_digit_is_found() {
     // The last frame of the live feed that was bound to a claim: let it have been another one.
     let is_bound = |line: &&str| line.contains(r#""core":"intake gate "#) && line.contains(r#""in":{"bind""#);
     let has_frame = |line: &&str| is_bound(line) && line.contains(r#""seq":"#);
-    let line = log.lines().filter(has_frame).last().expect("a live feed of 24 frames has at least one computed");
+    let line = log.lines().rfind(has_frame).expect("a live feed of 24 frames has at least one computed");
     let number = log.lines().position(|l| l == line).unwrap() + 1;
     let (head, tail) = line.split_once(r#""seq":"#).expect("it was looked for");
     let digits = tail.find(|c: char| !c.is_ascii_digit()).expect("a number does not end the line");
