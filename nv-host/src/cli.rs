@@ -174,7 +174,7 @@ pub(crate) enum PluginCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
-    /// What an ONNX file holds: inputs, outputs, operators, metadata
+    /// What an ONNX file holds: inputs, outputs, operators, metadata; what its graph becomes, costs and takes
     Inspect {
         /// The ONNX file
         #[arg(value_name = "M.onnx")]
@@ -182,7 +182,25 @@ pub(crate) enum ModelCommand {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// List the nodes, before and after they are fused
+        #[arg(long)]
+        graph: bool,
+        /// Entries in a batch, for the memory that it takes
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        batch: u32,
+        /// The size of a dimension that the file leaves open, as in `height=320`; may be repeated
+        #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dimension)]
+        dims: Vec<(String, u32)>,
     },
+}
+
+/// `NAME=SIZE`, a size of at least 1.
+fn dimension(text: &str) -> std::result::Result<(String, u32), String> {
+    let (name, size) = text.split_once('=').ok_or("it is not of the form NAME=SIZE")?;
+    match size.parse() {
+        Ok(size) if size > 0 && !name.is_empty() => Ok((name.into(), size)),
+        _ => Err(format!("{size:?} is not a size of at least 1, or the name is empty")),
+    }
 }
 
 impl RunArgs {

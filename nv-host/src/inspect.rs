@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use nv_infer::Model;
+use nv_infer::{GraphOptions, Model};
 use nv_plugin_loader::{Origin, RegisteredPlugin};
 use serde_json::Value;
 
@@ -123,14 +123,23 @@ fn keys(schema: &str) -> String {
 }
 
 pub(crate) fn model(command: &ModelCommand) -> Result<Exit> {
-    let ModelCommand::Inspect { model, json } = command;
-    let model = Model::load(model).map_err(|error| Failure::new(Exit::Plugin, error.to_string()))?;
-    let description = model.describe();
+    let ModelCommand::Inspect { model, json, graph, batch, dims } = command;
+    let failed = |error: nv_infer::InferError| Failure::new(Exit::Plugin, error.to_string());
+    let model = Model::load(model).map_err(failed)?;
+    let options = GraphOptions {
+        batch: *batch as usize,
+        sizes: dims.iter().map(|(name, size)| (name.clone(), *size as usize)).collect(),
+        nodes: *graph,
+        ..GraphOptions::default()
+    };
+    let (description, report) = (model.describe(), model.analyse(&options).map_err(failed)?);
     if *json {
-        let record = serde_json::to_value(&description).map_err(|error| Failure::runtime(error.to_string()))?;
-        print(&format!("{record:#}\n"))?;
+        let record = |value: serde_json::Result<Value>| value.map_err(|error| Failure::runtime(error.to_string()));
+        let mut all = record(serde_json::to_value(&description))?;
+        all["graph"] = record(serde_json::to_value(&report))?;
+        print(&format!("{all:#}\n"))?;
     } else {
-        print(&description.to_string())?;
+        print(&format!("{description}{report}"))?;
     }
     Ok(Exit::Done)
 }

@@ -1,6 +1,7 @@
 //! Runs ONNX models.
 //!
 //! - [`Model`]: an ONNX file that was read and understood: its inputs, outputs, operators and metadata.
+//! - [`GraphReport`]: what our own engine's front end makes of a model's graph: what it fuses, costs and takes.
 //! - [`Session`]: computes a model's outputs, on the [`Device`] that [`SessionOptions`] ask for.
 //! - [`InferError`]: what can be wrong with a file, a device, an input or a run, with a [`kind`](InferError::kind).
 //!
@@ -28,6 +29,7 @@ mod describe;
 mod device;
 mod error;
 mod executor;
+mod graph;
 mod model;
 mod session;
 #[cfg(feature = "testing")]
@@ -37,5 +39,6 @@ mod wire;
 pub use describe::ModelDescription;
 pub use device::Device;
 pub use error::{InferError, InferErrorKind};
+pub use graph::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse, Rewrites};
 pub use model::{Dim, ElementType, Model, Opset, TensorInfo};
 pub use session::{Session, SessionOptions};

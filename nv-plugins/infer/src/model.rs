@@ -243,7 +243,12 @@ pub enum ElementType {
 }
 
 impl ElementType {
-    fn read(element: Option<onnx::DataType>) -> Self {
+    /// The type that ONNX gives this number.
+    pub(crate) fn of_number(number: i64) -> Self {
+        Self::read(i32::try_from(number).ok().map(onnx::DataType))
+    }
+
+    pub(crate) fn read(element: Option<onnx::DataType>) -> Self {
         match element {
             Some(onnx::DataType::FLOAT) => Self::Float,
             Some(onnx::DataType::DOUBLE) => Self::Double,

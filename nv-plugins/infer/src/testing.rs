@@ -26,6 +26,14 @@ impl OnnxBuilder {
         Self { proto, graph: onnx::GraphProto::default() }
     }
 
+    /// Has the model use another version of ONNX's operator set.
+    pub fn opset(mut self, version: i64) -> Self {
+        for set in &mut self.proto.opset_import {
+            set.version = Some(version);
+        }
+        self
+    }
+
     /// Adds a `float` input.
     pub fn input(mut self, name: &str, shape: &[Dim]) -> Self {
         self.graph.input.push(value(name, onnx::DataType::FLOAT, shape));
@@ -97,6 +105,32 @@ impl OnnxBuilder {
                 name: Some(name.into()),
                 i: Some(value),
                 r#type: Some(onnx::AttributeType::INT),
+                ..Default::default()
+            });
+        }
+        self
+    }
+
+    /// Gives the last node an attribute that is a number.
+    pub fn attribute_float(mut self, name: &str, value: f32) -> Self {
+        if let Some(node) = self.graph.node.last_mut() {
+            node.attribute.push(onnx::AttributeProto {
+                name: Some(name.into()),
+                f: Some(value),
+                r#type: Some(onnx::AttributeType::FLOAT),
+                ..Default::default()
+            });
+        }
+        self
+    }
+
+    /// Gives the last node an attribute that is a text.
+    pub fn attribute_text(mut self, name: &str, value: &str) -> Self {
+        if let Some(node) = self.graph.node.last_mut() {
+            node.attribute.push(onnx::AttributeProto {
+                name: Some(name.into()),
+                s: Some(value.into()),
+                r#type: Some(onnx::AttributeType::STRING),
                 ..Default::default()
             });
         }

@@ -1,0 +1,209 @@
+//! The values of tensors that a file fixes.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use rten_onnx::onnx::{DataLocation, TensorProto};
+
+use super::infer::MAX_RANK;
+use crate::ElementType;
+
+/// A tensor whose values are known. Cheap to clone: clones share the values, which are never copied out of the file's parsed
+/// form.
+#[derive(Clone)]
+pub(crate) struct Constant {
+    element: ElementType,
+    shape: Vec<usize>,
+    values: Values,
+}
+
+#[derive(Clone)]
+enum Values {
+    Floats(Arc<Vec<f32>>),
+    Ints(Arc<Vec<i64>>),
+    /// As the file has them: little-endian, packed.
+    Bytes(Arc<Vec<u8>>),
+    /// They are not in the file.
+    Elsewhere,
+}
+
+impl Constant {
+    /// A tensor of a file. Takes its values over; allocates nothing for what the file only declares.
+    pub(crate) fn read(proto: &mut TensorProto) -> Result<Self, String> {
+        let shape = proto.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
+        let shape = shape.map_err(|_| format!("it has the shape {:?}", proto.dims))?;
+        if shape.len() > MAX_RANK {
+            return Err(format!("it has {} dimensions; {MAX_RANK} are the most", shape.len()));
+        }
+        let len = volume(&shape).ok_or_else(|| format!("its shape {shape:?} has more elements than can be counted"))?;
+        let element = ElementType::read(proto.data_type);
+        let values = if proto.data_location == Some(DataLocation::EXTERNAL) {
+            Values::Elsewhere
+        } else if let Some(raw) = proto.raw_data.take() {
+            Values::Bytes(Arc::new(raw.into_inner()))
+        } else if !proto.float_data.is_empty() {
+            Values::Floats(Arc::new(std::mem::take(&mut proto.float_data)))
+        } else if !proto.int32_data.is_empty() {
+            Values::Ints(Arc::new(proto.int32_data.iter().map(|&v| i64::from(v)).collect()))
+        } else if !proto.int64_data.is_empty() {
+            Values::Ints(Arc::new(std::mem::take(&mut proto.int64_data)))
+        } else if !proto.double_data.is_empty() {
+            let bytes = proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect();
+            Values::Bytes(Arc::new(bytes))
+        } else {
+            Values::Bytes(Arc::default())
+        };
+        let held = match &values {
+            Values::Floats(v) => Some(v.len()),
+            Values::Ints(v) => Some(v.len()),
+            // Of a type whose size isn't known here the values are not used either.
+            Values::Bytes(v) => element_size(element).map(|size| v.len() / size),
+            Values::Elsewhere => None,
+        };
+        if let Some(held) = held.filter(|&held| held != len) {
+            return Err(format!("its shape {shape:?} calls for {len} values, {held} are there"));
+        }
+        Ok(Self { element, shape, values })
+    }
+
+    /// Whole numbers of the type `int64`. `shape` has as many elements.
+    pub(crate) fn ints(shape: Vec<usize>, values: Vec<i64>) -> Self {
+        debug_assert_eq!(volume(&shape), Some(values.len()));
+        Self { element: ElementType::Int64, shape, values: Values::Ints(Arc::new(values)) }
+    }
+
+    /// Numbers of the type `float`. `shape` has as many elements.
+    pub(crate) fn floats(shape: Vec<usize>, values: Vec<f32>) -> Self {
+        debug_assert_eq!(volume(&shape), Some(values.len()));
+        Self { element: ElementType::Float, shape, values: Values::Floats(Arc::new(values)) }
+    }
+
+    /// The type of its elements.
+    pub(crate) fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// The same whole numbers under another type.
+    pub(crate) fn of_element(self, element: ElementType) -> Self {
+        Self { element, ..self }
+    }
+
+    /// Its shape.
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The same values in another shape of as many elements.
+    pub(crate) fn reshaped(&self, shape: Vec<usize>) -> Self {
+        debug_assert_eq!(volume(&shape), Some(self.len()));
+        Self { shape, ..self.clone() }
+    }
+
+    /// How many elements it has.
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its values, where they are whole numbers or truth values and in the file.
+    pub(crate) fn as_ints(&self) -> Option<Cow<'_, [i64]>> {
+        use ElementType as E;
+        match (&self.values, self.element) {
+            (Values::Ints(values), E::Int64 | E::Int32 | E::Int8 | E::Uint8 | E::Bool) => Some(Cow::Borrowed(values)),
+            (Values::Bytes(bytes), E::Int64) => Some(packed(bytes, i64::from_le_bytes)),
+            (Values::Bytes(bytes), E::Int32) => Some(packed(bytes, |b| i64::from(i32::from_le_bytes(b)))),
+            (Values::Bytes(bytes), E::Int8) => Some(packed(bytes, |b| i64::from(i8::from_le_bytes(b)))),
+            (Values::Bytes(bytes), E::Uint8 | E::Bool) => Some(packed(bytes, |[b]| i64::from(b))),
+            _ => None,
+        }
+    }
+
+    /// Its values, where they are of the type `float` and in the file.
+    pub(crate) fn as_floats(&self) -> Option<Cow<'_, [f32]>> {
+        match (&self.values, self.element) {
+            (Values::Floats(values), ElementType::Float) => Some(Cow::Borrowed(values)),
+            (Values::Bytes(bytes), ElementType::Float) => Some(packed(bytes, f32::from_le_bytes)),
+            _ => None,
+        }
+    }
+
+    /// The one value of a tensor of one `float`.
+    pub(crate) fn scalar(&self) -> Option<f32> {
+        match &*self.as_floats().filter(|_| self.len() == 1)? {
+            [value] => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Constant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constant").field("element", &self.element).field("shape", &self.shape).finish_non_exhaustive()
+    }
+}
+
+/// How many bytes an element takes; `None` for a type that is not ours to read.
+pub(crate) fn element_size(element: ElementType) -> Option<usize> {
+    match element {
+        ElementType::Uint8 | ElementType::Int8 | ElementType::Bool => Some(1),
+        ElementType::Float16 => Some(2),
+        ElementType::Float | ElementType::Int32 => Some(4),
+        ElementType::Double | ElementType::Int64 => Some(8),
+        ElementType::Other => None,
+    }
+}
+
+/// How many elements a tensor of this shape has, where that can be counted in 63 bits.
+pub(crate) fn volume(shape: &[usize]) -> Option<usize> {
+    let volume = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    i64::try_from(volume).is_ok().then_some(volume)
+}
+
+fn packed<T: Clone, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Cow<'_, [T]> {
+    bytes.as_chunks::<N>().0.iter().map(|&chunk| read(chunk)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use rten_onnx::onnx::DataType;
+
+    use super::*;
+
+    fn proto(dims: &[i64], data_type: DataType) -> TensorProto {
+        TensorProto { dims: dims.into(), data_type: Some(data_type), ..Default::default() }
+    }
+
+    #[test]
+    fn every_way_to_write_values_is_read() {
+        let raw = |bytes: &[u8]| Some(RefCell::new(bytes.to_vec()));
+        let check = |mut proto: TensorProto, ints: Option<&[i64]>, floats: Option<&[f32]>| {
+            let constant = Constant::read(&mut proto).unwrap();
+            assert_eq!(constant.as_ints().as_deref(), ints);
+            assert_eq!(constant.as_floats().as_deref(), floats);
+        };
+        let two = &[2];
+        check(TensorProto { int64_data: vec![7, -1], ..proto(two, DataType::INT64) }, Some(&[7, -1]), None);
+        check(TensorProto { int32_data: vec![7, -1], ..proto(two, DataType::INT32) }, Some(&[7, -1]), None);
+        check(TensorProto { float_data: vec![0.5, 2.0], ..proto(two, DataType::FLOAT) }, None, Some(&[0.5, 2.0]));
+        let bytes = [[0, 0, 0, 0x3f], [0, 0, 0, 0x40]].concat();
+        check(TensorProto { raw_data: raw(&bytes), ..proto(two, DataType::FLOAT) }, None, Some(&[0.5, 2.0]));
+        check(TensorProto { raw_data: raw(&[255, 1]), ..proto(two, DataType::INT8) }, Some(&[-1, 1]), None);
+        check(TensorProto { raw_data: raw(&[255, 1]), ..proto(two, DataType::UINT8) }, Some(&[255, 1]), None);
+        check(TensorProto { raw_data: raw(&[1, 2]), ..proto(&[1], DataType::UINT16) }, None, None);
+        check(TensorProto { data_location: Some(DataLocation::EXTERNAL), ..proto(two, DataType::FLOAT) }, None, None);
+        check(proto(&[0, 5], DataType::FLOAT), None, Some(&[]));
+    }
+
+    #[test]
+    fn what_is_declared_but_not_there_is_refused() {
+        fn check(dims: &[i64], expected: &str) {
+            let error = Constant::read(&mut proto(dims, DataType::FLOAT)).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        check(&[50_000, 50_000], "calls for 2500000000 values, 0 are there");
+        check(&[-1], "[-1]");
+        check(&[i64::MAX, i64::MAX], "can be counted");
+    }
+}

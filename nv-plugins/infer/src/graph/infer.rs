@@ -1,0 +1,148 @@
+//! Shapes and small values, node by node.
+
+use std::collections::HashMap;
+
+use super::constant::Constant;
+use super::fold::{self, Content};
+use super::ir::{Graph, Node, ValueId};
+use super::op::{Coordinates, Op};
+use super::shapes::{self, Fact, Inputs};
+use super::size::Size;
+
+/// The most dimensions that a tensor may have. Models have up to six.
+pub(super) const MAX_RANK: usize = 32;
+
+/// Gives every value its shape, as far as that is known; turns what can be computed beforehand into constants, and shapes
+/// that are computed into shapes that are known.
+///
+/// The error names the node whose inputs do not fit, with their shapes.
+pub(crate) fn infer(graph: &mut Graph) -> Result<(), String> {
+    graph.sweep();
+    let mut inference = Inference::default();
+    for index in 0..graph.nodes.len() {
+        inference.step(graph, index)?;
+    }
+    finish(graph);
+    Ok(())
+}
+
+/// Drops the nodes whose outputs have become constants, and what nobody uses any more.
+pub(super) fn finish(graph: &mut Graph) {
+    let mut nodes = std::mem::take(&mut graph.nodes);
+    nodes.retain(|node| node.outputs.iter().any(|&id| graph.constant(id).is_none()));
+    graph.nodes = nodes;
+    graph.sweep();
+}
+
+/// Node by node in their order.
+#[derive(Default)]
+pub(super) struct Inference {
+    /// The values of small tensors, where they are known.
+    contents: HashMap<ValueId, Content>,
+}
+
+impl Inference {
+    /// Infers one node's outputs. Those of the nodes before it must be done.
+    pub(super) fn step(&mut self, graph: &mut Graph, index: usize) -> Result<(), String> {
+        let node = &graph.nodes[index];
+        let inputs = self.facts(graph, node);
+        let facts = shapes::infer(&node.op, &Inputs(&inputs), node.outputs.len());
+        let mut facts = facts.map_err(|reason| describe(graph, node, &reason))?;
+        if let Some(shape) = facts.iter().filter_map(|f| f.shape.as_ref()).find(|shape| shape.len() > MAX_RANK) {
+            let reason = format!("a result of {} dimensions; {MAX_RANK} are the most", shape.len());
+            return Err(describe(graph, node, &reason));
+        }
+        if let Some(fact) = facts.first_mut()
+            && let Some(shape) = &fact.shape
+        {
+            fact.content = fold::evaluate(&node.op, &Inputs(&inputs), fact.element, shape);
+        }
+        for (id, fact) in graph.nodes[index].outputs.clone().into_iter().zip(facts) {
+            self.note(graph, id, fact);
+        }
+        reshape_constant(graph, index);
+        settle(graph, index);
+        Ok(())
+    }
+
+    /// What is known of a node's inputs.
+    pub(super) fn facts(&mut self, graph: &Graph, node: &Node) -> Vec<Option<Fact>> {
+        node.inputs.iter().map(|id| id.map(|id| self.fact(graph, id))).collect()
+    }
+
+    /// The whole numbers of a small tensor, where they are known and have been asked for.
+    pub(super) fn sizes(&self, id: ValueId) -> Option<&[Size]> {
+        self.contents.get(&id)?.as_ints()
+    }
+
+    fn fact(&mut self, graph: &Graph, id: ValueId) -> Fact {
+        let value = graph.value(id);
+        if let (None, Some(constant)) = (self.contents.get(&id), &value.constant)
+            && let Some(content) = Content::of(constant)
+        {
+            self.contents.insert(id, content);
+        }
+        Fact { element: value.element, shape: value.shape.clone(), content: self.contents.get(&id).cloned() }
+    }
+
+    fn note(&mut self, graph: &mut Graph, id: ValueId, fact: Fact) {
+        let constant = fact
+            .content
+            .as_ref()
+            .zip(fact.shape.as_ref())
+            .and_then(|(content, shape)| content.to_constant(fold::fixed_shape(shape)?, fact.element));
+        if let Some(content) = fact.content {
+            self.contents.insert(id, content);
+        }
+        if let Some(constant) = constant {
+            return graph.fix(id, constant);
+        }
+        let value = graph.value_mut(id);
+        if fact.element != crate::ElementType::Other {
+            value.element = fact.element;
+        }
+        // What the file declares stands where nothing can be inferred.
+        if fact.shape.is_some() {
+            value.shape = fact.shape;
+        }
+    }
+}
+
+/// A constant of any size that is only seen in another shape stays one.
+fn reshape_constant(graph: &mut Graph, index: usize) {
+    let node = &graph.nodes[index];
+    let reshapes = matches!(
+        node.op,
+        Op::Identity | Op::Dropout | Op::Reshape { .. } | Op::Flatten { .. } | Op::Squeeze | Op::Unsqueeze
+    );
+    let output = node.outputs[0];
+    if let (true, Some(constant), None, Some(shape)) =
+        (reshapes, graph.constant_input(node, 0), graph.constant(output), graph.shape(output))
+        && let Some(shape) = fold::fixed_shape(shape)
+    {
+        let constant: Constant = constant.reshaped(shape);
+        graph.fix(output, constant);
+    }
+}
+
+/// Where the output's shape is known, the input that holds it is not needed.
+fn settle(graph: &mut Graph, index: usize) {
+    let node = &graph.nodes[index];
+    let known = graph.shape(node.outputs[0]).is_some();
+    let needed = match &node.op {
+        Op::Reshape { .. } | Op::Expand if known => 1,
+        Op::Resize(resize)
+            if known && node.input(3).is_some() && resize.coordinates != Coordinates::TfCropAndResize =>
+        {
+            1
+        }
+        _ => return,
+    };
+    graph.nodes[index].inputs.truncate(needed);
+}
+
+/// `Conv node "c1" (x float 1×3×8×8, w float 4×4×3×3): reason`
+pub(super) fn describe(graph: &Graph, node: &Node, reason: &str) -> String {
+    let inputs: Vec<_> = node.used().take(8).map(|id| graph.value(id).text()).collect();
+    format!("{} node {:?} ({}): {reason}", node.op.name(), node.name, inputs.join(", "))
+}

@@ -1,0 +1,294 @@
+//! What the front end makes of a model, for people and programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use super::batch;
+use super::cost::cost;
+use super::import::import;
+use super::infer::infer;
+use super::ir::{Graph, Node};
+use super::memory;
+use super::op::Op;
+use super::passes::{self, Rewrites};
+use super::size::Size;
+use crate::{InferError, Model, model};
+
+/// For what a [`GraphReport`] is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphOptions {
+    /// Entries in a batch, for the memory. Default 1.
+    pub batch: usize,
+    /// Sizes of dimensions that the file leaves open, by their name. Default none.
+    pub sizes: BTreeMap<String, usize>,
+    /// How large a buffer may be, in bytes. Default 128 MiB, the least that Vulkan and WebGPU devices bind.
+    pub buffer_limit: u64,
+    /// Whether to list the nodes. Default `false`.
+    pub nodes: bool,
+}
+
+impl Default for GraphOptions {
+    fn default() -> Self {
+        Self { batch: 1, sizes: BTreeMap::new(), buffer_limit: 128 << 20, nodes: false }
+    }
+}
+
+/// What the front end of the inference engine makes of a model's graph. `Display` gives several lines for people.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GraphReport {
+    /// The graph as the file has it.
+    pub file: GraphSummary,
+    /// After constants were folded, shapes inferred and nodes fused; `None` where its shapes contradict each other.
+    pub fused: Option<GraphSummary>,
+    /// Why there is nothing but the file's graph.
+    pub problem: Option<String>,
+    /// What was rewritten.
+    pub rewrites: Vec<Rewrites>,
+    /// The symbol of the batch, where it is free: any number of entries can be computed at once.
+    pub batch: Option<String>,
+    /// Why the batch is not free: the node that can't be shown to compute each entry by itself.
+    pub batch_fixed: Option<String>,
+    /// Operators that the graph does not understand.
+    pub lacking: Vec<LackingOperator>,
+    /// What one entry costs, or the file's whole batch where that is not free; `None` where that depends on an open size.
+    pub cost: Option<EntryCost>,
+    /// What the intermediate values take; `None` where that depends on an open size.
+    pub memory: Option<MemoryUse>,
+    /// Why `cost` or `memory` is not there.
+    pub unknown: Option<String>,
+}
+
+/// The nodes of a graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GraphSummary {
+    /// How many there are.
+    pub nodes: usize,
+    /// How often each operator occurs; a fused one counts as the operator that does the work.
+    pub operators: BTreeMap<String, usize>,
+    /// Each node with what it computes, in their order; empty unless asked for.
+    pub list: Vec<String>,
+}
+
+/// An operator that the graph does not understand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LackingOperator {
+    /// Its name.
+    pub operator: String,
+    /// The node's name.
+    pub node: String,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// What one entry costs to compute, or one run where the batch is fixed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EntryCost {
+    /// Multiplications, each with an addition.
+    pub macs: u64,
+    /// Of those, what convolutions do.
+    pub conv_macs: u64,
+    /// Operations on numbers: two for each of `macs`, one for any other function of an element.
+    pub flops: u64,
+}
+
+/// What intermediate values take, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryUse {
+    /// For this many entries.
+    pub batch: usize,
+    /// With values sharing memory that are never needed at the same time.
+    pub reused: u64,
+    /// With memory for each.
+    pub without_reuse: u64,
+    /// In how many buffers.
+    pub buffers: usize,
+}
+
+impl Model {
+    /// What the front end of the inference engine makes of the model's graph. Sessions do not use it yet.
+    ///
+    /// # Errors
+    /// `Invalid` where the graph contradicts itself: a value that nothing computes, two of the same name, a cycle, a tensor
+    /// that is not as large as it declares. Shapes that don't fit together are not an error but the report's `problem`.
+    pub fn analyse(&self, options: &GraphOptions) -> Result<GraphReport, InferError> {
+        let proto = model::parse(self.path(), self.bytes())?;
+        let graph = import(proto).map_err(|reason| InferError::Invalid { path: self.path().into(), reason })?;
+        Ok(GraphReport::new(graph, options))
+    }
+}
+
+impl GraphReport {
+    fn new(imported: Graph, options: &GraphOptions) -> Self {
+        let lacking = imported.nodes.iter().filter_map(|node| match &node.op {
+            Op::Other { name, why } => Some(LackingOperator { operator: name.clone(), node: node.name.clone(), why }),
+            _ => None,
+        });
+        let mut report = Self {
+            file: GraphSummary::new(&imported, options.nodes),
+            fused: None,
+            problem: None,
+            rewrites: Vec::new(),
+            batch: None,
+            batch_fixed: None,
+            lacking: lacking.collect(),
+            cost: None,
+            memory: None,
+            unknown: None,
+        };
+        let mut graph = match batch::free(&imported) {
+            Ok(batched) => {
+                report.batch = Some(batched.symbol);
+                batched.graph
+            }
+            Err(reason) => {
+                report.batch_fixed = Some(reason);
+                let mut graph = imported;
+                if let Err(problem) = infer(&mut graph) {
+                    // What keeps the shapes from fitting keeps the batch from being free.
+                    report.batch_fixed = None;
+                    report.problem = Some(problem);
+                    return report;
+                }
+                graph
+            }
+        };
+        report.rewrites = passes::run(&mut graph);
+        report.fused = Some(GraphSummary::new(&graph, options.nodes));
+        report.measure(&graph, options);
+        report
+    }
+
+    fn measure(&mut self, graph: &Graph, options: &GraphOptions) {
+        let mut sizes: BTreeMap<String, i64> = BTreeMap::new();
+        let given = options.sizes.iter().map(|(name, n)| (name, *n));
+        for (name, n) in given.chain(self.batch.as_ref().map(|batch| (batch, 1))) {
+            sizes.insert(name.clone(), i64::try_from(n).unwrap_or(i64::MAX));
+        }
+        let mut open = BTreeSet::new();
+        for shape in graph.inputs.iter().filter_map(|&id| graph.shape(id)) {
+            shape.iter().for_each(|d| d.collect_symbols(&mut open));
+        }
+        open.retain(|name| !sizes.contains_key(name));
+        if !open.is_empty() {
+            let names: Vec<_> = open.into_iter().collect();
+            self.unknown = Some(format!("depends on the size of {}", names.join(", ")));
+            return;
+        }
+        self.cost = entry_cost(graph, &sizes);
+        if self.cost.is_none() {
+            self.unknown = Some("not every shape is known".into());
+        }
+        // A batch that is not free is computed entry by entry, in the memory of one.
+        let batch = if self.batch.is_some() { options.batch } else { 1 };
+        if let Some(symbol) = &self.batch {
+            sizes.insert(symbol.clone(), i64::try_from(batch).unwrap_or(i64::MAX));
+        }
+        match memory::plan(graph, &sizes, options.buffer_limit) {
+            Ok(plan) => {
+                let (reused, without_reuse) = (plan.total(), plan.without_reuse());
+                self.memory = Some(MemoryUse { batch, reused, without_reuse, buffers: plan.buffers.len() });
+            }
+            Err(reason) => self.unknown = Some(reason),
+        }
+    }
+}
+
+impl GraphSummary {
+    fn new(graph: &Graph, list: bool) -> Self {
+        let mut operators = BTreeMap::new();
+        for node in &graph.nodes {
+            *operators.entry(node.op.name()).or_default() += 1;
+        }
+        let list = if list { graph.nodes.iter().map(|node| line(graph, node)).collect() } else { Vec::new() };
+        Self { nodes: graph.nodes.len(), operators, list }
+    }
+}
+
+/// `y float N×16×8×8 = Conv 3×3 stride 2 + Relu (x float N×3×16×16, …)`
+fn line(graph: &Graph, node: &Node) -> String {
+    let outputs: Vec<_> = node.outputs.iter().map(|&id| graph.value(id).text()).collect();
+    let inputs = node.inputs.iter().map(|id| id.map_or("-".into(), |id| graph.value(id).text()));
+    let inputs: Vec<_> = inputs.collect();
+    let placed = node.outputs.iter().filter_map(|&id| graph.value(id).placement.as_ref()).map(|place| {
+        let into = &graph.value(place.into).name;
+        format!(" into {into} at {} of axis {}", place.offset, place.axis)
+    });
+    let placed: String = placed.collect();
+    format!("{} = {} ({}){placed}", outputs.join(", "), node.op, inputs.join(", "))
+}
+
+fn entry_cost(graph: &Graph, sizes: &BTreeMap<String, i64>) -> Option<EntryCost> {
+    let (mut macs, mut conv_macs, mut flops) = (0u64, 0u64, 0u64);
+    let number = |size: &Size| u64::try_from(size.at(sizes)?).ok();
+    for node in &graph.nodes {
+        let cost = cost(graph, node)?;
+        let (node_macs, node_flops) = (number(&cost.macs)?, number(&cost.flops)?);
+        macs = macs.checked_add(node_macs)?;
+        flops = flops.checked_add(node_flops)?;
+        if matches!(node.op, Op::Conv { .. } | Op::ConvTranspose { .. }) {
+            conv_macs = conv_macs.checked_add(node_macs)?;
+        }
+    }
+    Some(EntryCost { macs, conv_macs, flops })
+}
+
+impl fmt::Display for GraphReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "graph       {}", self.file)?;
+        if let Some(problem) = &self.problem {
+            writeln!(f, "problem     {problem}")?;
+        }
+        if let Some(fused) = &self.fused {
+            writeln!(f, "fused       {fused}")?;
+        }
+        for Rewrites { rewrite, times } in &self.rewrites {
+            writeln!(f, "rewrite     {rewrite}: {times}")?;
+        }
+        if let Some(symbol) = &self.batch {
+            writeln!(f, "batch       free ({symbol}): each entry is computed by itself")?;
+        }
+        if let Some(reason) = &self.batch_fixed {
+            writeln!(f, "batch       fixed: {reason}")?;
+        }
+        if let Some(cost) = &self.cost {
+            let mega = |n: u64| n as f64 / 1e6;
+            let (macs, conv, flops) = (mega(cost.macs), mega(cost.conv_macs), mega(cost.flops));
+            let per = if self.batch.is_some() { "entry" } else { "run" };
+            writeln!(f, "cost        {macs:.1} MMAC ({conv:.1} in convolutions), {flops:.1} MFLOP per {per}")?;
+        }
+        if let Some(memory) = &self.memory {
+            let MemoryUse { batch, reused, without_reuse, buffers } = memory;
+            let (reused, without) = (*reused as f64 / 1e6, *without_reuse as f64 / 1e6);
+            writeln!(
+                f,
+                "memory      {reused:.1} MB in {buffers} buffers for a batch of {batch}; {without:.1} MB without reuse"
+            )?;
+        }
+        if let Some(unknown) = &self.unknown {
+            writeln!(f, "unknown     {}: {unknown}", if self.cost.is_some() { "memory" } else { "cost and memory" })?;
+        }
+        for LackingOperator { operator, node, why } in &self.lacking {
+            writeln!(f, "lacking     {operator} (node {node:?}): {why}")?;
+        }
+        for (what, summary) in [("in the file", Some(&self.file)), ("fused", self.fused.as_ref())] {
+            if let Some(summary) = summary.filter(|s| !s.list.is_empty()) {
+                writeln!(f, "\nnodes {what}:")?;
+                summary.list.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `130 nodes: Conv 113, Concat 13`
+impl fmt::Display for GraphSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut operators: Vec<_> = self.operators.iter().collect();
+        operators.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        let operators: Vec<_> = operators.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        write!(f, "{} nodes: {}", self.nodes, operators.join(", "))
+    }
+}

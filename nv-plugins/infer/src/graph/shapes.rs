@@ -1,0 +1,238 @@
+//! From the shapes of a node's inputs to those of its outputs.
+
+mod movement;
+mod window;
+
+use super::fold::Content;
+use super::op::{Binary, Op};
+use super::size::{Size, shape_text};
+use crate::ElementType;
+
+/// What is known of a value.
+#[derive(Clone, Debug)]
+pub(crate) struct Fact {
+    pub(crate) element: ElementType,
+    /// `None` where not even the number of dimensions is known.
+    pub(crate) shape: Option<Vec<Size>>,
+    /// The values of a small tensor, where they are known.
+    pub(crate) content: Option<Content>,
+}
+
+/// A shape that may not be known, or an input that does not fit.
+type Shape = Result<Option<Vec<Size>>, String>;
+
+/// The value of an `Option`, or the return of "not known".
+macro_rules! known {
+    ($option:expr) => {
+        match $option {
+            Some(value) => value,
+            None => return Ok(None),
+        }
+    };
+}
+use known;
+
+pub(super) use movement::{bounds, ordered_axes, permutation, span};
+
+/// The inputs of a node whose outputs are wanted.
+pub(super) struct Inputs<'a>(pub(super) &'a [Option<Fact>]);
+
+impl Inputs<'_> {
+    /// The input at `index`, which the operator can't do without.
+    fn get(&self, index: usize) -> Result<&Fact, String> {
+        self.optional(index).ok_or_else(|| format!("input {} is missing", index + 1))
+    }
+
+    fn optional(&self, index: usize) -> Option<&Fact> {
+        self.0.get(index)?.as_ref()
+    }
+
+    fn shape(&self, index: usize) -> Result<Option<&[Size]>, String> {
+        Ok(self.get(index)?.shape.as_deref())
+    }
+
+    /// The whole numbers that the input holds, symbols among them.
+    fn sizes(&self, index: usize) -> Option<&[Size]> {
+        self.optional(index)?.content.as_ref()?.as_ints()
+    }
+
+    /// The whole numbers that the input holds, where all are known.
+    fn ints(&self, index: usize) -> Option<Vec<i64>> {
+        self.sizes(index)?.iter().map(Size::as_fixed).collect()
+    }
+}
+
+/// What is known of the `count` outputs of `op`. Contents are left to [`fold`](super::fold).
+///
+/// Sizes that can't be compared are taken to be equal where the operator needs them to be: were they not, the model would
+/// fail when it runs.
+pub(super) fn infer(op: &Op, inputs: &Inputs<'_>, count: usize) -> Result<Vec<Fact>, String> {
+    let shapes = match op {
+        Op::Split { axis } => movement::split(*axis, inputs, count)?,
+        op => {
+            // TopK and Dropout have outputs of the same shape; no other has more than one that is used here.
+            let shape = first(op, inputs)?;
+            vec![shape; count]
+        }
+    };
+    let element = |index: usize| match op {
+        Op::Shape { .. } | Op::ArgMax { .. } | Op::NonMaxSuppression { .. } => ElementType::Int64,
+        Op::TopK { .. } if index == 1 => ElementType::Int64,
+        Op::Dropout if index == 1 => ElementType::Bool,
+        Op::Binary(binary) if binary.is_truth() => ElementType::Bool,
+        Op::Cast(to) => *to,
+        Op::ConstantOfShape(value) => value.element(),
+        Op::Where => inputs.optional(1).map_or(ElementType::Other, |f| f.element),
+        _ => inputs.optional(0).map_or(ElementType::Other, |f| f.element),
+    };
+    Ok(shapes.into_iter().enumerate().map(|(i, shape)| Fact { element: element(i), shape, content: None }).collect())
+}
+
+fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {
+    let same = |index| inputs.shape(index).map(|shape| shape.map(<[Size]>::to_vec));
+    match op {
+        Op::Conv { window, group, .. } => window::conv(window, *group, inputs),
+        Op::ConvTranspose { window, group, output_padding, output_shape } => {
+            window::conv_transpose(window, *group, output_padding, output_shape, inputs)
+        }
+        Op::MaxPool(window) | Op::AveragePool { window, .. } => window::pool(window, inputs),
+        Op::GlobalAveragePool | Op::GlobalMaxPool => {
+            let shape = known!(inputs.shape(0)?);
+            Ok(Some(shape.iter().enumerate().map(|(i, d)| if i < 2 { d.clone() } else { 1.into() }).collect()))
+        }
+        Op::BatchNormalization { .. } | Op::InstanceNormalization { .. } => {
+            let shape = known!(inputs.shape(0)?);
+            for place in 1..3 {
+                if let (Some(channels), Some([found])) = (shape.get(1), inputs.shape(place)?) {
+                    agree(found, channels).map_err(|e| format!("input {}: {e} channels", place + 1))?;
+                }
+            }
+            same(0)
+        }
+        Op::Softmax { axis, .. } => {
+            let shape = known!(inputs.shape(0)?);
+            axis_of(*axis, shape.len())?;
+            same(0)
+        }
+        Op::Unary(_) | Op::Clip | Op::Cast(_) | Op::Identity | Op::Dropout => same(0),
+        Op::PRelu => broadcast(&[inputs.shape(0)?, inputs.shape(1)?]),
+        Op::Binary(Binary::Min | Binary::Max) => {
+            broadcast(&(0..inputs.0.len()).map(|i| inputs.shape(i)).collect::<Result<Vec<_>, _>>()?)
+        }
+        Op::Binary(_) => broadcast(&[inputs.shape(0)?, inputs.shape(1)?]),
+        Op::Where => broadcast(&[inputs.shape(0)?, inputs.shape(1)?, inputs.shape(2)?]),
+        Op::MatMul => matmul(inputs),
+        Op::Gemm { trans_a, trans_b, .. } => gemm(*trans_a, *trans_b, inputs),
+        Op::Reduce { keep_dims, empty_is_noop, .. } => reduce(*keep_dims, *empty_is_noop, inputs),
+        Op::ArgMax { axis, keep_dims, .. } => {
+            let shape = known!(inputs.shape(0)?);
+            let axis = axis_of(*axis, shape.len())?;
+            Ok(Some(without(shape, &[axis], *keep_dims)))
+        }
+        Op::TopK { axis, .. } => {
+            let mut shape = known!(inputs.shape(0)?).to_vec();
+            let axis = axis_of(*axis, shape.len())?;
+            shape[axis] = match known!(inputs.sizes(1)) {
+                [k] => k.clone(),
+                k => return Err(format!("k has {} values, one is needed", k.len())),
+            };
+            Ok(Some(shape))
+        }
+        Op::NonMaxSuppression { .. } | Op::IndexMap(_) | Op::Other { .. } | Op::Split { .. } => Ok(None),
+        movement => movement::infer(movement, inputs),
+    }
+}
+
+/// The axis that a possibly negative number means.
+pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
+    let signed = i64::try_from(rank).unwrap_or(i64::MAX);
+    let place = if axis < 0 { axis.checked_add(signed) } else { Some(axis) };
+    let place = place.filter(|a| (0..signed).contains(a)).and_then(|a| usize::try_from(a).ok());
+    place.ok_or_else(|| format!("axis {axis} of a tensor of {rank} dimensions"))
+}
+
+/// The axes at an input, sorted; `None` where they are not known, all where they are left out.
+pub(super) fn axes_at(inputs: &Inputs<'_>, index: usize, rank: usize) -> Result<Option<Vec<usize>>, String> {
+    if inputs.optional(index).is_none() {
+        return Ok(Some((0..rank).collect()));
+    }
+    let axes = known!(inputs.ints(index));
+    let mut axes = axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    axes.sort_unstable();
+    axes.dedup();
+    Ok(Some(axes))
+}
+
+/// The shape that several broadcast to, numpy's way.
+fn broadcast(shapes: &[Option<&[Size]>]) -> Shape {
+    let mut out: Vec<Size> = Vec::new();
+    for shape in shapes {
+        let shape = known!(*shape);
+        if shape.len() > out.len() {
+            let missing = shape.len() - out.len();
+            out.splice(0..0, std::iter::repeat_n(Size::fixed(1), missing));
+        }
+        let skip = out.len() - shape.len();
+        for (into, from) in out[skip..].iter_mut().zip(shape) {
+            if into.is(1) {
+                *into = from.clone();
+            } else if !from.is(1) {
+                *into = agree(into, from).map_err(|e| {
+                    let texts: Vec<_> = shapes.iter().flatten().map(|s| shape_text(s)).collect();
+                    format!("{} do not go together: {e}", texts.join(" and "))
+                })?;
+            }
+        }
+    }
+    Ok(Some(out))
+}
+
+/// One size for two that must be equal: the more definite one.
+fn agree(a: &Size, b: &Size) -> Result<Size, String> {
+    match (a.as_fixed(), b.as_fixed()) {
+        (Some(x), Some(y)) if x != y => Err(format!("{x} where {y} is needed")),
+        (None, Some(_)) => Ok(b.clone()),
+        _ => Ok(a.clone()),
+    }
+}
+
+fn matmul(inputs: &Inputs<'_>) -> Shape {
+    let (a, b) = (known!(inputs.shape(0)?), known!(inputs.shape(1)?));
+    let mismatch = |e: String| format!("{} times {}: {e}", shape_text(a), shape_text(b));
+    let (Some(inner), true) = (a.last(), !b.is_empty()) else { return Err(mismatch("a scalar".into())) };
+    agree(inner, if b.len() == 1 { &b[0] } else { &b[b.len() - 2] }).map_err(mismatch)?;
+    let (lead_a, lead_b) = (&a[..a.len().saturating_sub(2)], &b[..b.len().saturating_sub(2)]);
+    let mut shape = known!(broadcast(&[Some(lead_a), Some(lead_b)])?);
+    shape.extend((a.len() > 1).then(|| a[a.len() - 2].clone()));
+    shape.extend((b.len() > 1).then(|| b[b.len() - 1].clone()));
+    Ok(Some(shape))
+}
+
+fn gemm(trans_a: bool, trans_b: bool, inputs: &Inputs<'_>) -> Shape {
+    let (a, b) = (known!(inputs.shape(0)?), known!(inputs.shape(1)?));
+    let ([a0, a1], [b0, b1]) = (a, b) else {
+        return Err(format!("{} times {}: both must be matrices", shape_text(a), shape_text(b)));
+    };
+    let (rows, inner) = if trans_a { (a1, a0) } else { (a0, a1) };
+    let (needed, columns) = if trans_b { (b1, b0) } else { (b0, b1) };
+    agree(inner, needed).map_err(|e| format!("{} times {}: {e}", shape_text(a), shape_text(b)))?;
+    Ok(Some(vec![rows.clone(), columns.clone()]))
+}
+
+fn reduce(keep_dims: bool, empty_is_noop: bool, inputs: &Inputs<'_>) -> Shape {
+    let shape = known!(inputs.shape(0)?);
+    let mut axes = known!(axes_at(inputs, 1, shape.len())?);
+    if inputs.sizes(1).is_some_and(<[Size]>::is_empty) {
+        axes = (0..shape.len()).collect();
+    }
+    if empty_is_noop && inputs.sizes(1).is_none_or(<[Size]>::is_empty) {
+        axes.clear();
+    }
+    Ok(Some(without(shape, &axes, keep_dims)))
+}
+
+/// The shape without `axes`, or with 1 in their place.
+fn without(shape: &[Size], axes: &[usize], keep: bool) -> Vec<Size> {
+    let dims = shape.iter().enumerate().filter(|(i, _)| keep || !axes.contains(i));
+    dims.map(|(i, d)| if axes.contains(&i) { 1.into() } else { d.clone() }).collect()
+}

@@ -1,0 +1,89 @@
+//! The front end as a whole, against rten on the file as it is.
+
+mod batches;
+pub(super) mod evaluator;
+mod files;
+mod models;
+
+use std::collections::BTreeMap;
+
+use nv_core::Tensor;
+
+use super::batch;
+use super::import::import;
+use super::infer::infer;
+use super::ir::Graph;
+use super::passes::{self, Rewrites};
+use crate::{Model, Session, SessionOptions, model};
+use evaluator::{Array, evaluate};
+
+/// The graph of a file, as import leaves it.
+pub(super) fn imported(model: &Model) -> Result<Graph, String> {
+    import(model::parse(model.path(), model.bytes()).unwrap())
+}
+
+/// Fuses a model's graph and checks that it computes what rten computes on the file: on `entries` at once where the batch is
+/// free. Gives the fused graph, what was rewritten, and why the batch is not free.
+pub(super) fn fused(model: &Model, entries: usize, tolerance: f64) -> (Graph, Vec<Rewrites>, Option<String>) {
+    let imported = imported(model).unwrap();
+    let mut sizes = BTreeMap::new();
+    let (mut graph, fixed) = match batch::free(&imported) {
+        Ok(batched) => {
+            sizes.insert(batched.symbol, entries as i64);
+            (batched.graph, None)
+        }
+        Err(reason) => {
+            let mut graph = imported;
+            infer(&mut graph).unwrap();
+            (graph, Some(reason))
+        }
+    };
+    let rewrites = passes::run(&mut graph);
+    let entries = if fixed.is_some() { 1 } else { entries };
+    let inputs: Vec<Tensor> = graph
+        .inputs
+        .iter()
+        .map(|&id| {
+            let shape =
+                graph.shape(id).unwrap().iter().map(|d| d.at(&sizes).unwrap_or(64) as usize).collect::<Vec<_>>();
+            let len: usize = shape.iter().product();
+            Tensor::new(shape, (0..len).map(|i| (i as f32 * 0.37).sin() * 2.0).collect()).unwrap()
+        })
+        .collect();
+    for (&id, tensor) in graph.inputs.iter().zip(&inputs) {
+        for (size, n) in graph.shape(id).unwrap().iter().zip(tensor.shape()) {
+            if size.at(&sizes).is_none() {
+                sizes.insert(size.to_string(), *n as i64);
+            }
+        }
+    }
+    let session = Session::new(model, &SessionOptions::default()).unwrap();
+    let expected = session.run(&inputs).unwrap();
+    let arrays: Vec<Array> = inputs
+        .iter()
+        .map(|t| Array { shape: t.shape().to_vec(), data: t.data().iter().map(|&v| f64::from(v)).collect() })
+        .collect();
+    let found = evaluate(&graph, &sizes, &arrays);
+    assert_eq!(found.len(), expected.len());
+    for ((found, expected), (name, _)) in found.iter().zip(&expected).zip(&graph.outputs) {
+        assert_eq!(found.shape, expected.shape(), "{name} for {entries} entries");
+        let largest = expected.data().iter().fold(1e-6, |m: f64, v| m.max(f64::from(v.abs())));
+        for (i, (a, b)) in found.data.iter().zip(expected.data()).enumerate() {
+            let error = (a - f64::from(*b)).abs() / largest;
+            assert!(error <= tolerance, "{name}[{i}]: {a} for {b}, {error:e}");
+        }
+    }
+    (graph, rewrites, fixed)
+}
+
+/// The operators of a graph, with how often they occur: `Conv 2, Relu 1`.
+pub(super) fn operators(graph: &Graph) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    graph.nodes.iter().for_each(|node| *counts.entry(node.op.name()).or_default() += 1);
+    counts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Weights that differ from one another.
+pub(super) fn weights(n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i as f32 + 1.0) * 1.7).cos() * 0.4).collect()
+}

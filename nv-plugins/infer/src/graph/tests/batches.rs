@@ -1,0 +1,102 @@
+//! Which batches are free, and what is said of the others.
+
+use super::*;
+use crate::graph::size::shape_text;
+use crate::testing::OnnxBuilder;
+
+fn picture() -> OnnxBuilder {
+    OnnxBuilder::new().input("x", &[1.into(), 4.into(), 6.into(), 6.into()])
+}
+
+/// The shape of the output, with the batch free, after it was computed for three entries at once.
+fn free(builder: OnnxBuilder) -> String {
+    let model = Model::from_bytes("m.onnx", builder.output_of_any_shape("y").build()).unwrap();
+    let (graph, _, fixed) = fused(&model, 3, 1e-5);
+    assert_eq!(fixed, None);
+    shape_text(graph.shape(graph.outputs[0].1).unwrap())
+}
+
+#[test]
+fn a_batch_of_one_becomes_any() {
+    let reshape = |to: &[i64]| picture().integers("s", to).node("Reshape", &["x", "s"], &["y"]);
+    assert_eq!(free(reshape(&[1, 4, 36])), "N×4×36");
+    assert_eq!(free(reshape(&[1, -1, 9])), "N×16×9");
+    assert_eq!(free(reshape(&[-1, 2, 72])), "N×2×72");
+    assert_eq!(free(reshape(&[0, 0, -1])), "N×4×36");
+    assert_eq!(free(reshape(&[1, 1, 144])), "N×1×144");
+    assert_eq!(free(picture().node("Flatten", &["x"], &["y"])), "N×144");
+    assert_eq!(
+        free(
+            picture()
+                .node("Transpose", &["x"], &["t"])
+                .attribute_list("perm", &[2, 0, 1, 3])
+                .node("Transpose", &["t"], &["y"])
+                .attribute_list("perm", &[1, 0, 2, 3])
+        ),
+        "N×6×4×6"
+    );
+    assert_eq!(
+        free(
+            picture()
+                .integers("s", &[1, 2, 6, 12])
+                .node("Reshape", &["x", "s"], &["h"])
+                .initializer("b", &[2, 1, 12], &weights(24))
+                .node("Mul", &["h", "b"], &["y"])
+        ),
+        "N×2×6×12"
+    );
+}
+
+/// ShuffleNet's: the batch and the channels share a dimension on the way.
+#[test]
+fn a_shuffle_across_the_batch_is_followed() {
+    let shuffle = picture()
+        .integers("split", &[2, 2, 36])
+        .integers("join", &[2, -1, 2, 6, 6])
+        .initializer("unused", &[1], &[0.0])
+        .integers("zero", &[0])
+        .node("Reshape", &["x", "split"], &["a"])
+        .node("Transpose", &["a"], &["b"])
+        .attribute_list("perm", &[1, 0, 2])
+        .node("Reshape", &["b", "join"], &["c"])
+        .node("Gather", &["c", "zero"], &["d"])
+        .attribute("axis", 0)
+        .integers("last", &[1, 2, 6, 6])
+        .node("Reshape", &["d", "last"], &["y"]);
+    assert_eq!(free(shuffle), "N×2×6×6");
+}
+
+#[test]
+fn what_mixes_entries_is_named() {
+    fn check(builder: OnnxBuilder, expected: &[&str]) {
+        let model = Model::from_bytes("m.onnx", builder.output_of_any_shape("y").build()).unwrap();
+        let reason = batch::free(&imported(&model).unwrap()).err().expect("it mixes entries");
+        for part in expected {
+            assert!(reason.contains(part), "{part:?} in {reason}");
+        }
+    }
+    check(picture().node("Softmax", &["x"], &["y"]).attribute("axis", 0), &["Softmax node \"Softmax_y\"", "axis 0"]);
+    check(picture().node("ReduceMean", &["x"], &["y"]), &["ReduceMean node", "mixes entries"]);
+    check(picture().integers("i", &[0]).node("Gather", &["x", "i"], &["y"]).attribute("axis", 0), &["Gather node"]);
+    check(picture().node("Concat", &["x", "x"], &["y"]).attribute("axis", 0), &["Concat node"]);
+    check(picture().node("Squeeze", &["x"], &["y"]), &["Squeeze node", "drops the batch"]);
+    check(picture().integers("s", &[4, 1, 6, 6]).node("Reshape", &["x", "s"], &["y"]), &["output \"y\"", "N·4×1×6×6"]);
+    check(picture().node("Transpose", &["x"], &["y"]), &["output \"y\"", "axis 3"]);
+    check(
+        picture()
+            .initializer("w", &[1, 2, 6, 6], &weights(72))
+            .node("Concat", &["x", "w"], &["y"])
+            .attribute("axis", 1),
+        &["Concat node", "would have to be repeated"],
+    );
+    check(
+        picture().node("Shape", &["x"], &["s"]).node("Cast", &["s"], &["y"]).attribute("to", 1),
+        &["number of entries"],
+    );
+    check(picture().node("Shape", &["x"], &["y"]), &["output \"y\" is the same for every entry"]);
+    let fixed = OnnxBuilder::new().input("x", &[4.into(), 2.into()]).node("Relu", &["x"], &["y"]);
+    check(fixed, &["the file fixes a batch of 4"]);
+    let twice = OnnxBuilder::new().input("x", &["n".into(), "n".into()]).node("Relu", &["x"], &["y"]);
+    check(twice, &["n is the batch and another dimension too"]);
+    check(OnnxBuilder::new().input("x", &[]).node("Relu", &["x"], &["y"]), &["has no batch dimension"]);
+}
