@@ -76,6 +76,8 @@ struct BatchRoom {
 struct FeedRoom {
     handle: FeedHandle,
     thread: Worker,
+    /// Whether somebody removes it, and waits for its end.
+    leaving: bool,
     /// The batch points in its pipeline.
     batches: Vec<Name>,
     /// How long its sinks may take to close.
@@ -281,7 +283,7 @@ impl Runtime {
         Ok(BatchRoom { handle: BatchHandle::new(point), instances })
     }
 
-    /// Starts a feed. Its source is opened on the feed's own thread: a source that can't be opened is the feed's end, not an
+    /// Starts a feed. Its source is opened on a thread of its own: a source that can't be opened is the feed's end, not an
     /// error here. A feed that has ended keeps its name and its account until it is [removed](Self::remove_feed).
     ///
     /// # Errors
@@ -316,7 +318,6 @@ impl Runtime {
             steps,
             &config.restart,
             self.config.decisions.clone(),
-            self.health.clone(),
         ));
         let body = FeedThread {
             config,
@@ -329,26 +330,35 @@ impl Runtime {
         let thread = Worker::spawn(format!("nv-feed {name}"), move || body.run());
         let thread = thread.map_err(|error| AddFeedError::Thread { feed: name.clone(), error })?;
         let handle = FeedHandle { shared, done: thread.done().clone() };
-        rooms.feeds.insert(name, FeedRoom { handle: handle.clone(), thread, batches, sink_limit });
+        rooms.feeds.insert(name, FeedRoom { handle: handle.clone(), thread, leaving: false, batches, sink_limit });
         Ok(handle)
     }
 
     /// Stops a feed, waits for its end and forgets it: its name is free again. `drain` as in [`FeedHandle::stop`].
-    /// Returns its handle, or `None` if there is no such feed.
+    /// Returns its handle, or `None` if there is no such feed, or another call removes it already.
     ///
     /// What hangs is not waited for: a call of a stage or of the source, or a sink that does not close, is
-    /// [left behind](Self::abandoned) after the drain and the runtime's grace. So is the feed's own thread if it hangs while it
-    /// opens the source; then [`FeedStats::end`](crate::FeedStats::end) is `None`.
+    /// [left behind](Self::abandoned) after the drain and the runtime's grace. So is the feed's own thread if the source does
+    /// not let itself be cancelled because a callback of its own blocks; then [`FeedStats::end`](crate::FeedStats::end) is
+    /// `None`.
     pub fn remove_feed(&self, name: &str, drain: Duration) -> Option<FeedHandle> {
-        let FeedRoom { handle, thread, sink_limit, .. } = self.rooms.lock().feeds.remove(name)?;
+        let (handle, sink_limit) = {
+            let mut rooms = self.rooms.lock();
+            let room = rooms.feeds.get_mut(name).filter(|room| !room.leaving)?;
+            // Its name and its batch points are in use until it has ended.
+            room.leaving = true;
+            (room.handle.clone(), room.sink_limit)
+        };
         handle.stop(drain);
         let wind_up = sink_limit.max(self.config.grace);
         // Once for its pipeline, once for its other threads, and once for itself.
-        let deadline = self.clock.now() + drain.saturating_add(wind_up).saturating_add(2 * self.config.grace);
-        if thread.wait(deadline, &self.clock) {
-            thread.join();
-        } else {
-            self.abandoned.add(Some(handle.name()), thread);
+        let limit = drain.saturating_add(wind_up).saturating_add(self.config.grace.saturating_mul(2));
+        // Only ever an error: it has ended, or time is up.
+        let _ = handle.done().recv_deadline(self.clock.instant(self.clock.now() + limit));
+        let room = self.rooms.lock().feeds.remove(name);
+        // A shutdown that came between sees to its thread itself.
+        if let Some(FeedRoom { thread, .. }) = room {
+            self.abandoned.join_or_add_of(handle.name(), thread);
         }
         Some(handle)
     }
@@ -420,7 +430,7 @@ impl Runtime {
         }
         // A feed gives its pipeline the grace, and then its source and sinks, before it ends itself.
         let threads = feeds.into_values().map(|f| f.thread).collect();
-        self.join(threads, deadline + 2 * self.config.grace);
+        self.join(threads, deadline + self.config.grace.saturating_mul(2));
         for batch in &batches {
             batch.handle.point().drain();
         }

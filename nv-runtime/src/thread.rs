@@ -69,6 +69,11 @@ impl Abandoned {
         self.threads.lock().push(worker);
     }
 
+    /// Joins a feed's thread if it is done, takes it in if not.
+    pub(crate) fn join_or_add_of(&self, feed: &Name, worker: Worker) {
+        if worker.is_done() { worker.join() } else { self.add(Some(feed), worker) }
+    }
+
     /// Joins each of them that is done by `deadline`, takes in the others.
     pub(crate) fn join_or_add(&self, workers: Vec<Worker>, deadline: MonoTime, clock: &SystemClock) {
         for worker in workers {
@@ -78,11 +83,11 @@ impl Abandoned {
 
     /// The names of those that are still running. The others are joined and forgotten.
     pub(crate) fn names(&self) -> Vec<String> {
-        let (done, running): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut *self.threads.lock()).into_iter().partition(Worker::is_done);
+        let mut threads = self.threads.lock();
+        let done: Vec<_> = threads.extract_if(.., |worker| worker.is_done()).collect();
+        let names = threads.iter().map(|w| w.name.clone()).collect();
+        drop(threads);
         done.into_iter().for_each(Worker::join);
-        let names = running.iter().map(|w| w.name.clone()).collect();
-        self.threads.lock().extend(running);
         names
     }
 }

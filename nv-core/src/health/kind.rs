@@ -178,7 +178,15 @@ pub enum HealthKind {
         /// The sink's name.
         sink: Name,
     },
-    /// A sink that outputs passed by takes them again.
+    /// A sink's queue has been full for long. The feed of a file, which loses no output, waits for it.
+    SinkStalled {
+        /// The sink's name.
+        sink: Name,
+        /// How long it has taken nothing.
+        #[serde(rename = "limit_ms", serialize_with = "serialize_as_ms")]
+        limit: Duration,
+    },
+    /// A sink that outputs passed by, or waited for, takes them again.
     SinkCaughtUp {
         /// The sink's name.
         sink: Name,
@@ -224,7 +232,8 @@ impl HealthKind {
             | Self::BatchFull { .. }
             | Self::FeedQuarantined { .. }
             | Self::SinkFailed { fatal: false, .. }
-            | Self::SinkFull { .. } => Severity::Warning,
+            | Self::SinkFull { .. }
+            | Self::SinkStalled { .. } => Severity::Warning,
             Self::SourceFailed { .. }
             | Self::SourceHung { .. }
             | Self::BatchDown { .. }
@@ -299,6 +308,9 @@ impl fmt::Display for HealthKind {
             Self::SinkFailed { sink, error, .. } => write!(f, "sink {sink} failed: {error}"),
             Self::SinkFull { sink } => {
                 write!(f, "sink {sink} is too slow: outputs are passed over")
+            }
+            Self::SinkStalled { sink, limit } => {
+                write!(f, "sink {sink} has taken nothing for {limit:?}: its feed waits for it")
             }
             Self::SinkCaughtUp { sink } => write!(f, "sink {sink} takes outputs again"),
             Self::ThreadAbandoned { thread } => {

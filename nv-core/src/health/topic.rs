@@ -51,9 +51,10 @@ impl HealthKind {
             | Self::BatchUp { batch }
             | Self::FeedQuarantined { batch }
             | Self::FeedReleased { batch } => HealthTopic::Batch(batch.clone()),
-            Self::SinkFailed { sink, .. } | Self::SinkFull { sink } | Self::SinkCaughtUp { sink } => {
-                HealthTopic::Sink(sink.clone())
-            }
+            Self::SinkFailed { sink, .. }
+            | Self::SinkFull { sink }
+            | Self::SinkStalled { sink, .. }
+            | Self::SinkCaughtUp { sink } => HealthTopic::Sink(sink.clone()),
             Self::ThreadAbandoned { thread } => HealthTopic::Thread(thread.clone()),
             Self::FeedEnded { .. } => HealthTopic::End,
         }
@@ -73,8 +74,12 @@ impl HealthKind {
         swap(self, &mut later);
         match (self, later) {
             (Self::FramesLostUpstream { frames }, Self::FramesLostUpstream { frames: before })
-            | (Self::FramesDropped { frames, .. }, Self::FramesDropped { frames: before, .. }) => *frames += before,
-            (Self::BatchFailed { entries, .. }, Self::BatchFailed { entries: before, .. }) => *entries += before,
+            | (Self::FramesDropped { frames, .. }, Self::FramesDropped { frames: before, .. }) => {
+                *frames = frames.saturating_add(before);
+            }
+            (Self::BatchFailed { entries, .. }, Self::BatchFailed { entries: before, .. }) => {
+                *entries = entries.saturating_add(before);
+            }
             (Self::FeedLagging { age }, Self::FeedLagging { age: before }) => *age = before.max(*age),
             _ => {}
         }
@@ -134,6 +139,7 @@ mod tests {
         }
         let lost = |frames| HealthKind::FramesLostUpstream { frames };
         check(lost(3), lost(4), lost(7));
+        check(lost(3), lost(u64::MAX), lost(u64::MAX));
         let failed = |entries, error: &str| HealthKind::BatchFailed { batch: "d".into(), entries, error: error.into() };
         check(failed(8, "first"), failed(1, "last"), failed(9, "last"));
         let lagging = |s| HealthKind::FeedLagging { age: Duration::from_secs(s) };

@@ -1,24 +1,22 @@
 use std::time::Duration;
 
-use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name};
-use nv_perception::{
-    BatchEntry, BatchTrace, ObjectId, Perception, Provenance, Region, StageErrorKind, StageOutput, StepTrace,
-};
+use nv_core::{Clock as _, DropReason, HealthKind, Name};
+use nv_perception::{BatchEntry, Provenance, Region, StageErrorKind, StepTrace};
 
 use super::core::{Action, CoreConfig, Failed, FeedCore, FeedPlan};
 use super::flow::Turn;
-use super::gate::{Gate, StreamPosition};
+use super::gate::Gate;
 use super::intake::{Bound, Glance};
 use super::outlet::Outlet;
-use super::queue::Queued;
 use super::steps::{BatchStep, Lane, Step, attach, breaks_stage};
 use super::stop::Stop;
 use super::watch::{Retired, StageCall, StageWatch};
+use super::work::{AtPoint, Work};
 use super::{FeedEnd, FeedPipeline, FeedShared, Intake, RestartConfig, StepErrorPolicy};
-use crate::batch::{BatchError, Completion, EntryKey, Refusal, empty_perception};
+use crate::batch::{BatchError, Completion, EntryKey, Refusal};
 use crate::decisions::Recorded as _;
 use crate::health::HealthHub;
-use crate::sync::{Arc, Mutex, SystemClock};
+use crate::sync::{Arc, SystemClock};
 
 /// The event loop of a feed: frames, completions and a stop in; stage calls, submissions and outputs out. What is to be done
 /// next is [`FeedCore`]'s to say.
@@ -30,10 +28,12 @@ pub(crate) struct Executor {
     intake: Arc<Intake>,
     steps: Vec<Step>,
     core: FeedCore<Work>,
-    outlet: Arc<Mutex<Outlet>>,
+    outlet: Arc<Outlet>,
     watch: Arc<StageWatch>,
     live: bool,
     glance: Glance,
+    /// Frames that had come in by then.
+    arrivals: u64,
     completions: Vec<Completion>,
     /// Whether frames come in, as the batch points were last told.
     running: bool,
@@ -66,41 +66,12 @@ impl From<Retired> for Leave {
     }
 }
 
-/// A frame inside the pipeline.
-struct Work {
-    frame: Frame,
-    session: u32,
-    cuts: u32,
-    /// How long it was held in the queue.
-    queue: Duration,
-    perception: Arc<Perception>,
-    traces: Vec<StepTrace>,
-    /// What the batch point that it is at is to look at, and has found so far.
-    at_point: AtPoint,
-}
-
-/// A frame's part in a batch point.
-#[derive(Default)]
-struct AtPoint {
-    /// The id that the entry's first object was to have.
-    first_id: ObjectId,
-    /// What was picked to be looked at, in the order of the parts; empty for the whole frame.
-    regions: Vec<Region>,
-    /// What was found in the whole frame.
-    whole: Option<StageOutput>,
-    /// What was found in its regions, part by part.
-    found: Vec<(u32, StageOutput)>,
-    /// Its batch, or for several parts that of the last, and the longest of their computations.
-    trace: Option<(BatchTrace, Duration)>,
-}
-
 /// What an executor is made of.
 pub(crate) struct ExecutorParts {
     pub(crate) shared: Arc<FeedShared>,
     pub(crate) health: HealthHub,
     pub(crate) intake: Arc<Intake>,
-    pub(crate) pipeline: FeedPipeline,
-    pub(crate) outlet: Arc<Mutex<Outlet>>,
+    pub(crate) outlet: Arc<Outlet>,
     pub(crate) watch: Arc<StageWatch>,
     pub(crate) live: bool,
     pub(crate) max_in_pipeline: Option<usize>,
@@ -111,8 +82,8 @@ pub(crate) struct ExecutorParts {
 
 impl Executor {
     /// Attaches the pipeline to its batch points. It leaves them when the executor is dropped.
-    pub(crate) fn new(parts: ExecutorParts) -> Self {
-        let ExecutorParts { shared, health, intake, pipeline, outlet, watch, live, restart, .. } = parts;
+    pub(crate) fn new(pipeline: FeedPipeline, parts: ExecutorParts) -> Self {
+        let ExecutorParts { shared, health, intake, outlet, watch, live, restart, .. } = parts;
         let steps =
             attach(pipeline, &intake, &shared.inbox, &shared.next_track, live, parts.weight, shared.decisions.as_ref());
         let config = CoreConfig { live, max_in_pipeline: parts.max_in_pipeline, on_step_error: parts.on_step_error };
@@ -132,6 +103,7 @@ impl Executor {
             watch,
             live,
             glance: Glance::default(),
+            arrivals: 0,
             completions: Vec::new(),
             running: true,
             restart,
@@ -169,17 +141,11 @@ impl Executor {
             self.look();
             loop {
                 let now = self.clock.now();
-                let (may_emit, call_at) = {
-                    let mut outlet = self.outlet.lock();
-                    outlet.call(now);
-                    (outlet.is_free(), outlet.call_at())
-                };
+                let (may_emit, call_at) = self.outlet.look(now);
                 let action = self.core.next(now, may_emit);
                 match action {
                     Action::Wait(deadline) => {
-                        if let Some(seen) = self.core.awaits_frames()
-                            && !self.intake.await_frame(seen)
-                        {
+                        if self.core.awaits_frames().is_some() && !self.intake.await_frame(self.arrivals) {
                             break;
                         }
                         let until = deadline.into_iter().chain(call_at).min();
@@ -217,7 +183,7 @@ impl Executor {
         if let Some(stop) = self.stop {
             self.core.stop_at(stop.deadline);
         }
-        self.outlet.lock().flush();
+        self.outlet.flush(self.clock.now());
         for (index, step) in self.steps.iter().enumerate() {
             if let Step::Batch(batch) = step {
                 self.core.set_slots(index, batch.slots());
@@ -232,7 +198,7 @@ impl Executor {
     }
 
     fn look_at_intake(&mut self) {
-        self.intake.glance(&mut self.glance);
+        self.arrivals = self.intake.glance(&mut self.glance);
         for frame in self.glance.superseded.drain(..) {
             tracing::debug!(feed = %self.name, seq = frame.seq(), reason = %DropReason::Superseded, "frame dropped");
         }
@@ -274,7 +240,10 @@ impl Executor {
             let longest = work.at_point.trace.map_or(took, |(_, longest)| longest.max(took));
             work.at_point.trace = Some((batch, longest));
         }
-        let took = trace.map_or(Duration::ZERO, |t| t.1);
+        let took = work.at_point.took(trace);
+        work.at_point.answered += 1;
+        work.at_point.failed |= result.is_err();
+        let (last, any_failed) = (work.at_point.is_whole(), work.at_point.failed);
         match result {
             Ok(output) => {
                 if work.at_point.regions.is_empty() {
@@ -282,25 +251,26 @@ impl Executor {
                 } else {
                     work.at_point.found.push((part, output));
                 }
-                let last = self.core.answered(seq);
-                self.count(step, u64::from(last), 0, took);
+                self.core.answered(seq);
+                self.count(step, u64::from(last && !any_failed), u64::from(last && any_failed), took);
             }
             Err(error) => {
                 tracing::debug!(feed = %self.name, seq, %error, "a batch point failed a frame");
-                self.count(step, 0, 1, took);
-                self.answered_badly(seq, step, &error);
+                let dropped = self.answered_badly(seq, step, &error);
+                self.count(step, 0, u64::from(dropped || last), took);
             }
         }
     }
 
-    fn answered_badly(&mut self, seq: u64, step: usize, error: &BatchError) {
-        if let Failed::Dropped { abandon } = self.core.answered_badly(seq) {
-            if let (Some(key), Some(Step::Batch(batch))) = (abandon, self.steps.get(step)) {
-                batch.point.abandon(key, false);
-            }
-            self.lost(seq, step);
-            self.intake.drop_frame(seq, error.drop_reason(), self.steps.get(step).map(Step::name));
+    /// Whether the frame is dropped for it.
+    fn answered_badly(&mut self, seq: u64, step: usize, error: &BatchError) -> bool {
+        let Failed::Dropped { abandon } = self.core.answered_badly(seq) else { return false };
+        if let (Some(key), Some(Step::Batch(batch))) = (abandon, self.steps.get(step)) {
+            batch.point.abandon(key, false);
         }
+        self.lost(seq, step);
+        self.intake.drop_frame(seq, error.drop_reason(), self.steps.get(step).map(Step::name));
+        true
     }
 
     // --- Actions out.
@@ -367,7 +337,9 @@ impl Executor {
         })?;
         work.traces.push(StepTrace { step: stage.name.clone(), duration: took, batch: None });
         match result {
-            Ok(output) => {
+            Ok(mut output) => {
+                // Not within the call: a pipeline that was given up meanwhile numbers no tracks.
+                stage.number_tracks(&mut output);
                 Arc::make_mut(&mut work.perception).merge(&stage.name, first_id, output);
                 self.count(step, 1, 0, took);
                 self.core.passed(seq);
@@ -379,14 +351,15 @@ impl Executor {
                 tracing::debug!(feed = %self.name, step = %name, seq, %error, detail = error.detail(), "stage failed");
                 let kind = HealthKind::StageFailed { step: name.clone(), panicked, error: error.to_string() };
                 self.health.report(Some(&self.name), kind);
-                let rebuilt = if breaks_stage(&error) {
-                    let call = StageCall { step, name: name.clone(), seq: None, since: self.clock.now() };
-                    self.watch.during(call, || stage.rebuild())?
-                } else {
-                    Ok(())
-                };
                 self.count(step, 0, 0, took);
+                // Before the stage is built anew, which may take as long as it takes.
                 self.step_failed(seq, step, if panicked { DropReason::StagePanic } else { DropReason::StageError });
+                if !breaks_stage(&error) {
+                    return Ok(());
+                }
+                let Some(Step::Stage(stage)) = self.steps.get_mut(step) else { return Ok(()) };
+                let call = StageCall { step, name: name.clone(), seq: None, since: self.clock.now() };
+                let rebuilt = self.watch.during(call, || stage.rebuild())?;
                 rebuilt.or_else(|error| self.restart_after(FeedEnd::StageFailed { step: name, error }))
             }
         }
@@ -406,6 +379,9 @@ impl Executor {
         self.core.gated(seq, run);
         if gate == Gate::Skip {
             self.shared.progress.lock().skipped(step);
+        } else if !run {
+            // There is nothing in it to look at, which is a result too.
+            self.count(step, 1, 0, Duration::ZERO);
         }
     }
 
@@ -437,7 +413,7 @@ impl Executor {
     /// Takes in what a batch point found in a frame, now that it is the frame's turn.
     fn merge_found(&mut self, seq: u64, step: usize) {
         let (Some(step), Some(work)) = (self.steps.get_mut(step), self.core.get_mut(seq)) else { return };
-        let AtPoint { first_id, regions, whole, mut found, trace } = std::mem::take(&mut work.at_point);
+        let AtPoint { first_id, regions, whole, mut found, trace, .. } = std::mem::take(&mut work.at_point);
         if let Some((batch, duration)) = trace {
             work.traces.push(StepTrace { step: step.name().clone(), duration, batch: Some(batch) });
         }
@@ -462,9 +438,12 @@ impl Executor {
         }
         let Work { frame, session, queue, perception, traces, .. } = work;
         let (received, emitted) = (frame.received(), self.clock.now());
-        self.shared.progress.lock().emitted(received, emitted);
+        let told = self.shared.progress.lock().emitted(received, emitted);
+        if let Some(told) = told {
+            self.health.report(Some(&self.name), told);
+        }
         let provenance = Provenance { received, emitted, queue, steps: traces };
-        self.outlet.lock().send(session, frame, Arc::unwrap_or_clone(perception), provenance);
+        self.outlet.send(session, frame, Arc::unwrap_or_clone(perception), provenance);
     }
 
     // --- Restarts.
@@ -543,7 +522,7 @@ impl Executor {
     }
 
     /// Ends without touching anything that others share.
-    fn retire(&mut self) -> Finish {
+    pub(crate) fn retire(&mut self) -> Finish {
         for step in &mut self.steps {
             if let Step::Stage(stage) = step {
                 stage.disown();
@@ -569,24 +548,4 @@ enum Then {
     GoOn,
     /// Look what has happened meanwhile.
     Look,
-}
-
-impl Work {
-    fn position(&self) -> StreamPosition {
-        let Self { session, cuts, .. } = *self;
-        StreamPosition { seq: self.frame.seq(), pts: self.frame.pts(), session, cuts }
-    }
-
-    fn new(queued: Queued, taken: MonoTime) -> Self {
-        let Queued { frame, session, cuts, .. } = queued;
-        Self {
-            queue: taken.since(frame.received()),
-            frame,
-            session,
-            cuts,
-            perception: empty_perception(),
-            traces: Vec::new(),
-            at_point: AtPoint::default(),
-        }
-    }
 }

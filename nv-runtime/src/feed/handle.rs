@@ -152,12 +152,11 @@ impl FeedShared {
         steps: impl Iterator<Item = Name>,
         restart: &RestartConfig,
         decisions: Option<DecisionLog>,
-        health: HealthHub,
     ) -> Self {
         let cancel = CancelToken::new();
         let (token, cancelled) = bounded(0);
         cancel.on_cancel(move || drop::<Sender<Infallible>>(token));
-        let progress = Progress::new(name.clone(), steps, health);
+        let progress = Progress::new(steps);
         let restarts = RestartBudget::recorded(BudgetConfig::new(restart, seed_of(&name)), decisions.as_ref(), &name);
         Self {
             restarts: Mutex::new(Restarts::new(restarts)),
@@ -179,13 +178,14 @@ impl FeedShared {
 }
 
 impl FeedShared {
-    /// Tells the feed to end: its source at once, what is inside by `deadline`.
+    /// Tells the feed to end: its source at once, what is inside by `deadline`. Runs no others' code: the feed's own thread
+    /// [cancels](Self::cancel) the session with the source.
     pub(crate) fn ask_to_stop(&self, deadline: MonoTime, reason: DropReason) {
         self.stop.ask(deadline, reason);
         self.inbox.call();
         // Also lets go a source that waits for the end of a pause.
         self.set_paused(false);
-        self.cancel();
+        self.cancel.cancel();
     }
 
     /// Tells the source to end, for good. What it registered to be told runs here, and is others' code.

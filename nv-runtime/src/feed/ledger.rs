@@ -75,7 +75,7 @@ impl Ledger {
 
     /// Counts frames that were lost before they came in.
     pub(crate) fn lost_upstream(&mut self, count: u64) {
-        self.lost_upstream += count;
+        self.lost_upstream = self.lost_upstream.saturating_add(count);
     }
 
     /// Ends a frame as emitted. False if it has ended before.

@@ -26,6 +26,7 @@ mod supervision;
 mod supervisor;
 mod thread;
 mod watch;
+mod work;
 
 pub use cascade::RegionOptions;
 pub use config::{FeedConfig, FeedConfigError, SinkConfig, StepErrorPolicy};

@@ -140,12 +140,18 @@ impl BatchTarget {
 impl PipelineRecipe {
     /// Builds the stages and checks that the steps fit together.
     pub(crate) fn build(self) -> Result<FeedPipeline, PipelineError> {
+        self.build_told(|_, _| ())
+    }
+
+    /// The same. `building` is told of each stage, by its place and name, before its factory is called.
+    pub(crate) fn build_told(self, mut building: impl FnMut(usize, &Name)) -> Result<FeedPipeline, PipelineError> {
         let mut steps = Vec::with_capacity(self.steps.len());
         let mut graph: Vec<(Name, Capabilities)> = Vec::with_capacity(self.steps.len());
         for StepRecipe { name, spec, options } in self.steps.iter().cloned() {
             options.validate().map_err(|error| PipelineError::Options { step: name.clone(), error })?;
             let kind = match spec {
                 StepSpec::Stage(factory) => {
+                    building(steps.len(), &name);
                     let built = guard("build", || {
                         let stage = Foreign::new(factory()?);
                         let capabilities = stage.capabilities();

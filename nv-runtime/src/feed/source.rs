@@ -1,10 +1,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use nv_core::{CancelToken, Clock as _, HealthKind};
 use nv_perception::{
     FrameSource, SourceError, SourceErrorKind, SourceEvent, SourceFactory, SourceItem, SourceSpec, StreamInfo,
+    redact_url,
 };
 
 use super::intake::Intaken;
@@ -19,6 +20,9 @@ use crate::sync::Arc;
 /// How long a source is asked to wait for a frame before it is asked again. A source that is cancelled answers at once, so
 /// this only bounds how long a call may last.
 const ASK: Duration = Duration::from_secs(1);
+
+/// How many times as long as it may be silent a camera may take to be opened again: it connects, and the stream begins.
+const OPENING: u32 = 3;
 
 /// How a source ended.
 #[derive(Debug)]
@@ -102,8 +106,16 @@ impl Connector {
     fn try_open(&self) -> Result<(OpenSource, StreamInfo), SourceError> {
         let url = &self.spec.url;
         let session = self.shared.source.begin();
-        let opened = guarded(url, "open", || self.factory.open(&self.spec, &session));
-        let source = opened.map(Foreign::new)?;
+        let open = || guarded(url, "open", || self.factory.open(&self.spec, &session)).map(Foreign::new);
+        let source = if self.watches_for_stalls() {
+            let limit = self.config.stall_timeout.saturating_mul(OPENING);
+            let by = self.shared.clock.now() + limit;
+            let late =
+                || SourceError::new(SourceErrorKind::Transient, url, format!("it did not open within {limit:?}"));
+            self.shared.source.during(by, limit, open).ok_or_else(late)??
+        } else {
+            open()?
+        };
         let info = guarded(url, "info", || Ok(source.info().clone()))?;
         Ok((source, info))
     }
@@ -184,23 +196,64 @@ impl Connector {
     }
 }
 
-/// Pulls frames from a source, session after session, and puts them into the feed's intake. The body of the source's thread.
-pub(crate) struct SourceThread {
-    pub(crate) connector: Connector,
+/// The body of the source's thread: opens the source and says so, and pulls from it once it is told how.
+pub(crate) fn source_thread(
+    mut connector: Connector,
+    opened: &Sender<Result<StreamInfo, SourceEnd>>,
+    pulls: &Receiver<Pulls>,
+) {
+    let (source, info) = match connector.open() {
+        Ok(open) => open,
+        Err(end) => {
+            // Whoever has gone has no use for it.
+            let _ = opened.send(Err(end));
+            return;
+        }
+    };
+    let _ = opened.send(Ok(info));
+    if let Ok(pulls) = pulls.recv() {
+        let end = EndsIntake { intake: pulls.intake.clone(), url: connector.spec.url.clone(), end: None };
+        SourceThread { connector, pulls, cuts: 0, frames: 0 }.run(source, end);
+    }
+}
+
+/// How a source is pulled from.
+pub(crate) struct Pulls {
     pub(crate) shared: Arc<FeedShared>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) health: HealthHub,
     pub(crate) live: bool,
     pub(crate) frame_limit: Option<u64>,
+}
+
+/// Pulls frames from a source, session after session, and puts them into the feed's intake.
+struct SourceThread {
+    connector: Connector,
+    pulls: Pulls,
     /// How often the stream was cut.
-    pub(crate) cuts: u32,
+    cuts: u32,
     /// Frames that came in.
-    pub(crate) frames: u64,
+    frames: u64,
+}
+
+/// Ends the intake when it is dropped: nobody waits for frames of a thread that has panicked.
+struct EndsIntake {
+    intake: Arc<Intake>,
+    url: String,
+    end: Option<SourceEnd>,
+}
+
+impl Drop for EndsIntake {
+    fn drop(&mut self) {
+        let panicked = || SourceError::new(SourceErrorKind::Damaged, &self.url, "its thread has panicked");
+        let end = self.end.take().unwrap_or_else(|| SourceEnd::Failed(panicked()));
+        self.intake.end(end);
+    }
 }
 
 impl SourceThread {
-    pub(crate) fn run(mut self, mut source: OpenSource) {
-        let end = loop {
+    fn run(mut self, mut source: OpenSource, mut ends: EndsIntake) {
+        ends.end = Some(loop {
             let url = self.connector.spec.url.clone();
             let pulled = guarded(&url, "next", || self.pull(&mut source));
             // Before the wait: it may hold the only connection that its camera has.
@@ -209,22 +262,21 @@ impl SourceThread {
                 Pulled::Done(end) => break end,
                 Pulled::Trouble(trouble) => trouble,
             };
-            self.intake.disconnected();
+            self.pulls.intake.disconnected();
             let again = self.connector.wait_after(trouble).and_then(|()| self.connector.open());
             match again {
                 Ok((opened, _)) => source = opened,
                 Err(end) => break end,
             }
-        };
-        self.intake.end(end);
+        });
     }
 
     /// Pulls until the session ends.
     fn pull(&mut self, source: &mut OpenSource) -> Result<Pulled, SourceError> {
         let session = self.connector.sessions.saturating_sub(1);
-        let clock = self.shared.clock.clone();
-        while !self.shared.cancel.is_cancelled() {
-            if self.frame_limit.is_some_and(|limit| self.frames >= limit) {
+        let clock = self.pulls.shared.clock.clone();
+        while !self.pulls.shared.cancel.is_cancelled() {
+            if self.pulls.frame_limit.is_some_and(|limit| self.frames >= limit) {
                 return Ok(Pulled::Done(SourceEnd::LimitReached));
             }
             let item = if self.connector.watches_for_stalls() {
@@ -234,7 +286,7 @@ impl SourceThread {
                 if left.is_zero() {
                     return Ok(Pulled::Trouble(Trouble::Stalled(stall_timeout)));
                 }
-                match self.shared.source.during(stalls_at, || source.next(ASK.min(left))) {
+                match self.pulls.shared.source.during(stalls_at, stall_timeout, || source.next(ASK.min(left))) {
                     Some(item) => item?,
                     None => return Ok(Pulled::Trouble(Trouble::Stalled(stall_timeout))),
                 }
@@ -243,8 +295,11 @@ impl SourceThread {
             };
             match item {
                 SourceItem::Frame(frame) => {
-                    self.connector.reconnect.frame(clock.now(), frame.is_suspect());
-                    match self.intake.push(frame, session, self.cuts, self.live) {
+                    let suspect = frame.is_suspect();
+                    let intaken = self.pulls.intake.push(frame, session, self.cuts, self.pulls.live);
+                    // Only now: a source that was kept waiting for room was not silent.
+                    self.connector.reconnect.frame(clock.now(), suspect);
+                    match intaken {
                         Intaken::Taken => self.frames += 1,
                         Intaken::Discarded => {}
                         Intaken::Closed => return Ok(Pulled::Done(SourceEnd::Cancelled)),
@@ -261,15 +316,16 @@ impl SourceThread {
     }
 
     fn event(&mut self, event: &SourceEvent, source: &OpenSource) {
-        tracing::debug!(feed = %self.intake.feed(), ?event, "source event");
+        tracing::debug!(feed = %self.pulls.intake.feed(), ?event, "source event");
         match event {
             SourceEvent::Gap { count } => {
-                self.intake.lost_upstream(*count);
-                self.health.report(Some(self.intake.feed()), HealthKind::FramesLostUpstream { frames: *count });
+                self.pulls.intake.lost_upstream(*count);
+                let lost = HealthKind::FramesLostUpstream { frames: *count };
+                self.pulls.health.report(Some(self.pulls.intake.feed()), lost);
             }
             SourceEvent::FormatChanged => {
                 self.cuts += 1;
-                self.shared.progress.lock().changed(source.info().clone());
+                self.pulls.shared.progress.lock().changed(source.info().clone());
             }
             SourceEvent::Discontinuity => self.cuts += 1,
             // A suspect frame says so itself.
@@ -290,7 +346,11 @@ fn ended(error: SourceError, cancel: &CancelToken) -> SourceEnd {
 /// Calls a source's code: a panic in it becomes an error.
 fn guarded<T>(url: &str, call: &str, f: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
-        let error = panic_error(call, panic);
+        let mut error = panic_error(call, panic).to_string();
+        if !url.is_empty() {
+            // A panic's text is its author's, who may have put the credentials in it.
+            error = error.replace(url, &redact_url(url));
+        }
         Err(SourceError::new(SourceErrorKind::Damaged, url, format!("the source failed: {error}")))
     })
 }

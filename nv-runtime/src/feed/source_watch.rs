@@ -24,6 +24,8 @@ struct Session {
     /// When the call that is being made, or will be next, is overdue; `None`: no source is watched.
     due: Option<MonoTime>,
     calling: bool,
+    /// How long it may last from when something was last heard.
+    limit: Duration,
     trouble: Trouble,
 }
 
@@ -73,11 +75,12 @@ impl SourceWatch {
         session.cancel.clone()
     }
 
-    /// Makes a call of a camera's source, which counts as stalled then. `None`: it was given up, and the session with it.
-    pub(crate) fn during<T>(&self, stalls_at: MonoTime, call: impl FnOnce() -> T) -> Option<T> {
+    /// Makes a call of a camera's source, which counts as stalled then, `limit` after it was last heard of. `None`: it was
+    /// given up, and the session with it.
+    pub(crate) fn during<T>(&self, stalls_at: MonoTime, limit: Duration, call: impl FnOnce() -> T) -> Option<T> {
         {
             let mut session = self.session.lock();
-            (session.calling, session.due) = (true, Some(stalls_at + GRACE));
+            (session.calling, session.due, session.limit) = (true, Some(stalls_at + GRACE), limit);
         }
         let result = call();
         let mut session = self.session.lock();
@@ -102,7 +105,7 @@ impl SourceWatch {
             }
             Some(_) if in_call => {
                 session.trouble = Trouble::Told;
-                SourceLook::Tell(self.stall_timeout + GRACE + GRACE)
+                SourceLook::Tell(session.limit.saturating_add(GRACE + GRACE))
             }
             // A call of a session that is yet to begin is not overdue before then.
             _ => SourceLook::LookAgain(now + self.stall_timeout.max(GRACE)),
@@ -113,6 +116,8 @@ impl SourceWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
 
     fn at(s: u64) -> MonoTime {
         MonoTime::from_nanos(s * 1_000_000_000)
@@ -132,12 +137,12 @@ mod tests {
 
     #[test]
     fn a_call_that_is_overdue_is_cancelled_and_then_told() {
-        let watch = SourceWatch::new(Duration::from_secs(10));
+        let watch = SourceWatch::new(LIMIT);
         let session = watch.begin();
         check(&watch, 1, "look again at 11");
-        let quick = watch.during(at(11), || check(&watch, 2, "look again at 12"));
+        let quick = watch.during(at(11), LIMIT, || check(&watch, 2, "look again at 12"));
         assert!(quick.is_some() && !session.is_cancelled());
-        let late = watch.during(at(11), || {
+        let late = watch.during(at(11), LIMIT, || {
             check(&watch, 11, "look again at 12");
             check(&watch, 12, "cancel");
             assert!(session.is_cancelled());
@@ -148,18 +153,18 @@ mod tests {
         assert!(late.is_none(), "whatever it brings comes too late");
         check(&watch, 14, "look again at 24");
         let next = watch.begin();
-        assert!(watch.during(at(25), || check(&watch, 16, "look again at 26")).is_some());
+        assert!(watch.during(at(25), LIMIT, || check(&watch, 16, "look again at 26")).is_some());
         assert!(!next.is_cancelled());
     }
 
     #[test]
     fn a_feed_that_is_done_cancels_its_session_and_begins_none() {
-        let watch = SourceWatch::new(Duration::from_secs(10));
+        let watch = SourceWatch::new(LIMIT);
         let session = watch.begin();
         watch.end().cancel();
         assert!(session.is_cancelled());
         assert!(watch.begin().is_cancelled());
-        let call = watch.during(at(0), || check(&watch, 99, "look again at 109"));
+        let call = watch.during(at(0), LIMIT, || check(&watch, 99, "look again at 109"));
         assert!(call.is_some(), "it is being stopped as it is");
     }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use nv_core::{Clock as _, MonoTime, Name, serialize_as_ms};
+use nv_core::{Clock as _, HealthKind, MonoTime, Name, serialize_as_ms};
 use nv_perception::StreamInfo;
 use serde::{Serialize, Serializer};
 
@@ -11,7 +11,6 @@ use super::supervisor::RestartBudget;
 use super::{FeedEnd, FeedShared};
 use crate::batch::{Quantiles, metrics::Times};
 use crate::diagnostics::optional_ms;
-use crate::health::HealthHub;
 use crate::sync::Arc;
 
 /// What a feed has done so far, and what it is doing.
@@ -26,7 +25,8 @@ pub struct FeedStats {
     pub state: FeedState,
     /// Its frames, accounted for.
     pub frames: FrameCounts,
-    /// Outputs per second, from the first frame received to the last output.
+    /// Outputs per second on average: from the reception of the first frame that became one to the last output. 0 before
+    /// there are any.
     pub fps: f64,
     /// From a frame's reception to the hand-over of its output, over all outputs.
     #[serde(rename = "latency_ms")]
@@ -81,13 +81,14 @@ pub enum FeedState {
 pub struct StepStats {
     /// The step.
     pub step: Name,
-    /// Frames that it gave a result for.
+    /// Frames that it gave a result for, be it that there was nothing in them to look at.
     pub processed: u64,
-    /// Frames that it failed for.
+    /// Frames that it failed for, if only in one of the regions that it looked at.
     pub failed: u64,
     /// Frames that it was not to run on, as its [`StepOptions`](super::StepOptions) say.
     pub skipped: u64,
-    /// Time in all that its `process` took; for a batch point that of the batches that the frames were in.
+    /// Time in all that its `process` took; for a batch point that of the batches that the frames were
+    /// in, each once for a frame.
     #[serde(rename = "busy_ms", serialize_with = "serialize_as_ms")]
     pub busy: Duration,
 }
@@ -181,8 +182,6 @@ impl FeedShared {
 
 /// The part of a feed's account that changes with every output.
 pub(crate) struct Progress {
-    feed: Name,
-    health: HealthHub,
     source: Option<StreamInfo>,
     sessions: u32,
     /// Whether the source is open.
@@ -198,10 +197,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(feed: Name, steps: impl Iterator<Item = Name>, health: HealthHub) -> Self {
+    pub(crate) fn new(steps: impl Iterator<Item = Name>) -> Self {
         Self {
-            feed,
-            health,
             source: None,
             sessions: 0,
             connected: false,
@@ -249,17 +246,13 @@ impl Progress {
         }
     }
 
-    /// A frame has left as an output. Tells of a live feed that does not keep up.
-    pub(crate) fn emitted(&mut self, received: MonoTime, emitted: MonoTime) {
+    /// A frame has left as an output. Returns what is to be told of a live feed that does not keep up, or does again.
+    pub(crate) fn emitted(&mut self, received: MonoTime, emitted: MonoTime) -> Option<HealthKind> {
         self.first_received.get_or_insert(received);
         self.last_emitted = emitted;
         let age = emitted.since(received);
         self.latency.record(age);
-        if self.source.as_ref().is_some_and(|s| s.live)
-            && let Some(told) = self.lag.emitted(age)
-        {
-            self.health.report(Some(&self.feed), told);
-        }
+        if self.source.as_ref().is_some_and(|s| s.live) { self.lag.emitted(age) } else { None }
     }
 }
 
@@ -294,24 +287,20 @@ mod tests {
     use nv_perception::SourceError;
 
     use super::*;
-    use crate::sync::SystemClock;
 
     #[test]
     fn lag_is_a_live_feeds_alone() {
         fn check(live: bool, expected: &[&str]) {
-            let health = HealthHub::new(Arc::new(SystemClock::new()), 8);
-            let events = health.subscribe();
-            let mut progress = Progress::new("gate".into(), std::iter::empty(), health);
+            let mut progress = Progress::new(std::iter::empty());
             let info = StreamInfo { live, ..stream() };
             assert_eq!(progress.opened(info), 0);
             let at = |s: u64| MonoTime::from_nanos(s * 1_000_000_000);
-            progress.emitted(at(0), at(3));
-            progress.emitted(at(3), at(4));
-            let told: Vec<_> = events.try_iter().map(|e| e.to_string()).collect();
+            let told = [progress.emitted(at(0), at(3)), progress.emitted(at(3), at(4))];
+            let told: Vec<_> = told.into_iter().flatten().map(|kind| kind.to_string()).collect();
             assert_eq!(told, expected);
         }
-        let lagging = "feed gate: lagging: outputs leave 3.0 s after their frames came in";
-        check(true, &[lagging, "feed gate: no longer lagging"]);
+        let lagging = "lagging: outputs leave 3.0 s after their frames came in";
+        check(true, &[lagging, "no longer lagging"]);
         check(false, &[]);
     }
 

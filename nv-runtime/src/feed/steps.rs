@@ -58,8 +58,9 @@ impl TrackNumbers {
         // What the stage says of tracks in its signals, it says of its own.
         for id in tracks.iter_mut().map(|t| &mut t.id).chain(output.signals.iter_mut().filter_map(|s| s.track.as_mut()))
         {
-            id.0 = id.0.saturating_add(self.base);
-            self.next.fetch_max(id.0.saturating_add(1), Ordering::Relaxed);
+            // Around the end, where a tracker's numbers are hashes rather than counts: what it tells apart stays apart.
+            id.0 = id.0.wrapping_add(self.base);
+            self.next.fetch_max(id.0.wrapping_add(1), Ordering::Relaxed);
         }
     }
 }
@@ -196,12 +197,14 @@ impl StageStep {
             }
         }
         let started = clock.now();
-        let mut result = guard("process", || self.stage.process(&StageInput::new(&self.stream, frame, perception)));
+        let result = guard("process", || self.stage.process(&StageInput::new(&self.stream, frame, perception)));
         let took = clock.now().since(started);
-        if let Ok(output) = &mut result {
-            self.tracks.apply(output);
-        }
         (result, took)
+    }
+
+    /// Gives the tracks in an output the numbers that they have in the feed.
+    pub(crate) fn number_tracks(&mut self, output: &mut StageOutput) {
+        self.tracks.apply(output);
     }
 
     /// Whether it was started, and has not broken since.

@@ -1,25 +1,26 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crossbeam_channel::select;
+use crossbeam_channel::{Receiver, bounded, select};
 use nv_core::{Clock as _, DropReason, HealthKind, MonoTime};
+use nv_perception::StreamInfo;
 
 use super::executor::Finish;
 use super::intake::IntakeConfig;
 use super::outlet::Outlet;
 use super::rate::Rate;
 use super::sink::SinkQueue;
-use super::source::{Connector, SourceEnd, SourceThread};
+use super::source::{Connector, Pulls, SourceEnd, source_thread};
 use super::supervision::Supervision;
 use super::{FeedConfig, FeedEnd, FeedShared, Intake, QueuePolicy, SinkConfig};
 use crate::guard::panic_error;
 use crate::health::HealthHub;
 use crate::permits::ConnectPermits;
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 use crate::thread::{Abandoned, Worker};
 
-/// A feed, from its first thread's point of view: it opens the source, starts the other threads, watches over the pipeline's,
-/// and joins them all.
+/// A feed, from its first thread's point of view: it starts the other threads, watches over the source's and the pipeline's,
+/// and joins them all. Of others' code it calls nothing that may take long.
 pub(crate) struct FeedThread {
     pub(crate) config: FeedConfig,
     pub(crate) shared: Arc<FeedShared>,
@@ -78,9 +79,13 @@ impl Live<'_> {
         let sinks = self.start_sinks(sinks)?;
         let limits = (restart.max_restarts, restart.window);
         let permits = self.permits.clone();
-        let mut connector = Connector::new(source, spec, shared.clone(), health.clone(), permits, restart.clone());
-        let (source, info) = match connector.open() {
-            Ok(opened) => opened,
+        let connector = Connector::new(source, spec, shared.clone(), health.clone(), permits, restart.clone());
+        let ((opened, opening), (start, pulls)) = (bounded(1), bounded(1));
+        let body = move || source_thread(connector, &opened, &pulls);
+        let thread = Worker::spawn(format!("nv-source {}", shared.name), body);
+        self.threads.source = Some(thread.map_err(no_thread)?);
+        let info = match self.wait_for_source(&opening)? {
+            Ok(info) => info,
             Err(end) => return Ok(self.end_of(end, limits)),
         };
         let live = info.live;
@@ -93,16 +98,13 @@ impl Live<'_> {
         });
         let name = shared.name.clone();
         let outlet = Outlet::new(name, health.clone(), sinks, !live, config.report_threshold, config.provenance);
-        let outlet = Arc::new(Mutex::new(outlet));
-        let body = SourceThread {
-            connector,
+        let outlet = Arc::new(outlet);
+        let pulls = Pulls {
             shared: shared.clone(),
             intake: intake.clone(),
             health: health.clone(),
             live,
             frame_limit: config.frame_limit,
-            cuts: 0,
-            frames: 0,
         };
         let supervision = Supervision {
             shared,
@@ -118,17 +120,30 @@ impl Live<'_> {
             stage_timeout: config.stage_timeout,
             grace: self.grace,
         };
-        let source_worker = &mut self.threads.source;
-        let finish = supervision.run(pipeline, || {
-            let thread = Worker::spawn(format!("nv-source {}", shared.name), move || body.run(source));
-            *source_worker = Some(thread.map_err(no_thread)?);
-            Ok(())
+        let finish = supervision.run(pipeline, move || {
+            // One that is gone has panicked.
+            start.send(pulls).map_err(|_| source_died())
         });
         Ok(match finish {
             Finish::Ended => self.end_of(intake.take_source_end().unwrap_or(SourceEnd::Cancelled), limits),
             Finish::Stopped | Finish::Retired => FeedEnd::Stopped,
             Finish::Failed(end) => end,
         })
+    }
+
+    /// Waits until the source is open. Whatever it does, a feed that is stopped ends.
+    fn wait_for_source(
+        &self,
+        opening: &Receiver<Result<StreamInfo, SourceEnd>>,
+    ) -> Result<Result<StreamInfo, SourceEnd>, FeedEnd> {
+        while self.shared.stop.get().is_none() {
+            select! {
+                recv(opening) -> opened => return opened.map_err(|_| source_died()),
+                recv(self.shared.stop.wakeups()) -> _ => {}
+            }
+        }
+        self.shared.cancel();
+        Ok(Err(SourceEnd::Cancelled))
     }
 
     fn start_sinks(&mut self, sinks: Vec<SinkConfig>) -> Result<Vec<SinkQueue>, FeedEnd> {
@@ -171,6 +186,10 @@ impl Live<'_> {
             }
         }
     }
+}
+
+fn source_died() -> FeedEnd {
+    FeedEnd::Internal("the source's thread ended without a word".into())
 }
 
 fn no_thread(error: std::io::Error) -> FeedEnd {

@@ -14,6 +14,8 @@ pub(crate) struct StageWatch(Mutex<Watched>);
 #[derive(Debug, Default)]
 struct Watched {
     call: Option<StageCall>,
+    /// Whether it was told of the call.
+    told: bool,
     retired: bool,
 }
 
@@ -24,7 +26,7 @@ pub(crate) struct StageCall {
     pub(crate) step: usize,
     /// Its name.
     pub(crate) name: Name,
-    /// The frame; `None`: the stage is being built or started, which may take as long as it takes.
+    /// The frame; `None`: the stage is being built or started, which may take as long as it takes, but is told of.
     pub(crate) seq: Option<u64>,
     /// When the call began.
     pub(crate) since: MonoTime,
@@ -35,6 +37,8 @@ pub(crate) struct StageCall {
 pub(crate) enum Watch {
     /// Nothing is overdue; nothing can be before then.
     LookAgain(MonoTime),
+    /// A stage's start lasts long. This is said once of a call.
+    Slow(StageCall),
     /// This call has lasted too long. The pipeline is retired.
     Hung(StageCall),
 }
@@ -49,11 +53,25 @@ impl StageWatch {
     /// # Errors
     /// The pipeline was retired meanwhile.
     pub(crate) fn during<T>(&self, call: StageCall, f: impl FnOnce() -> T) -> Result<T, Retired> {
-        self.0.lock().call = Some(call);
+        self.begin(call);
         let result = f();
+        self.end().map(|()| result)
+    }
+
+    /// A call begins; another one is over.
+    pub(crate) fn begin(&self, call: StageCall) {
+        let mut watched = self.0.lock();
+        (watched.call, watched.told) = (Some(call), false);
+    }
+
+    /// The call is over.
+    ///
+    /// # Errors
+    /// The pipeline was retired meanwhile.
+    pub(crate) fn end(&self) -> Result<(), Retired> {
         let mut watched = self.0.lock();
         watched.call = None;
-        if watched.retired { Err(Retired) } else { Ok(result) }
+        if watched.retired { Err(Retired) } else { Ok(()) }
     }
 
     /// Retires the pipeline, whatever it is doing; returns the call that it is in.
@@ -66,14 +84,17 @@ impl StageWatch {
     /// Looks whether a call has lasted for `limit`.
     pub(crate) fn look(&self, now: MonoTime, limit: Duration) -> Watch {
         let mut watched = self.0.lock();
-        match watched.call.as_ref().filter(|call| call.seq.is_some()) {
-            Some(call) if call.since + limit <= now => {
-                let call = call.clone();
-                watched.retired = true;
-                Watch::Hung(call)
-            }
-            Some(call) => Watch::LookAgain(call.since + limit),
-            None => Watch::LookAgain(now + limit),
+        let Some(call) = watched.call.clone() else { return Watch::LookAgain(now + limit) };
+        if call.since + limit > now {
+            return Watch::LookAgain(call.since + limit);
+        }
+        if call.seq.is_some() {
+            watched.retired = true;
+            Watch::Hung(call)
+        } else if !std::mem::replace(&mut watched.told, true) {
+            Watch::Slow(call)
+        } else {
+            Watch::LookAgain(now + limit)
         }
     }
 }
@@ -90,7 +111,12 @@ mod tests {
         assert_eq!(watch.look(at(1), limit), Watch::LookAgain(at(11)), "a call that begins now is not overdue before");
         let call = |seq| StageCall { step: 1, name: "track".into(), seq, since: at(5) };
         let during = |seq, f: &dyn Fn() -> Watch| watch.during(call(seq), f);
-        assert_eq!(during(None, &|| watch.look(at(99), limit)), Ok(Watch::LookAgain(at(109))), "it starts");
+        assert_eq!(during(None, &|| watch.look(at(15), limit)), Ok(Watch::Slow(call(None))), "it starts");
+        let told_before = || {
+            watch.look(at(15), limit);
+            watch.look(at(99), limit)
+        };
+        assert_eq!(during(None, &told_before), Ok(Watch::LookAgain(at(109))), "it was told once");
         assert_eq!(during(Some(7), &|| watch.look(at(11), limit)), Ok(Watch::LookAgain(at(15))));
         let hung = || assert_eq!(watch.look(at(15), limit), Watch::Hung(call(Some(7))));
         assert_eq!(watch.during(call(Some(7)), hung), Err(Retired), "it comes back and is told");

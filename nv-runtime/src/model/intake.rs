@@ -31,8 +31,8 @@ fn six_frames() {
     let (mut glance, mut taken) = (Glance::default(), Vec::new());
     while taken.len() < 6 {
         inbox.take(&mut Vec::new());
-        intake.glance(&mut glance);
-        if glance.queued == 0 && intake.await_frame(0) {
+        let arrivals = intake.glance(&mut glance);
+        if glance.queued == 0 && intake.await_frame(arrivals) {
             inbox.wait(None);
         }
         taken.extend((0..glance.queued).filter_map(|_| intake.pop()).map(|queued| queued.seq));

@@ -251,6 +251,10 @@ impl<T> IntakeCore<T> {
         let arrival = if let Phase::Closed(reason) = self.phase {
             self.ledger.drop(queued.seq, reason, None, now);
             Arrival::Closed(queued, reason)
+        } else if self.restarting {
+            self.skipped = true;
+            self.ledger.drop(queued.seq, DropReason::FeedRestarted, None, now);
+            Arrival::Discarded(queued, DropReason::FeedRestarted)
         } else {
             self.queue_up(now, queued)
         };
@@ -306,6 +310,7 @@ impl<T> IntakeCore<T> {
     }
 
     /// Frames that wait.
+    #[cfg(test)]
     pub(crate) fn queued(&self) -> usize {
         self.queue.len()
     }

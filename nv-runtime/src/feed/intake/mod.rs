@@ -28,6 +28,8 @@ pub(crate) struct Intake {
 
 struct State {
     core: IntakeCore,
+    /// Frames that came in.
+    arrivals: u64,
     /// Whether the executor wants to hear of the next frame. Else it is not woken for what it can't take yet.
     wanted: bool,
     source_end: Option<SourceEnd>,
@@ -57,7 +59,7 @@ impl Intake {
     ) -> Self {
         let mut core = IntakeCore::new(config);
         core.set_log(IntakeCore::<()>::begin(&config, decisions, &feed));
-        let state = State { core, wanted: false, source_end: None, source_waits: false };
+        let state = State { core, arrivals: 0, wanted: false, source_end: None, source_waits: false };
         Self { feed, clock, health, state: Mutex::new(state), room: Condvar::new(), inbox }
     }
 
@@ -82,7 +84,9 @@ impl Intake {
             arrival = state.core.retry(self.clock.now(), queued);
         }
         // One that is not let in is none that the executor waits for.
-        let wanted = matches!(arrival, Arrival::Taken(_)) && std::mem::take(&mut state.wanted);
+        let taken = matches!(arrival, Arrival::Taken(_));
+        state.arrivals += u64::from(taken);
+        let wanted = taken && std::mem::take(&mut state.wanted);
         drop(state);
         match arrival {
             Arrival::Taken(dropped) => {
@@ -131,18 +135,23 @@ impl Intake {
     // --- The executor's side.
 
     /// Looks: what was bound, what waits, whether it has ended. The lists of `glance` are to be empty; their memory is used
-    /// again.
-    pub(crate) fn glance(&self, glance: &mut Glance) {
-        self.state.lock().core.glance(glance);
+    /// again. Returns how many frames have come in so far.
+    pub(crate) fn glance(&self, glance: &mut Glance) -> u64 {
+        let mut state = self.state.lock();
+        state.core.glance(glance);
+        let arrivals = state.arrivals;
+        drop(state);
         if !glance.superseded.is_empty() {
             self.tell_of_drops(DropReason::Superseded, glance.superseded.len());
         }
+        arrivals
     }
 
-    /// Has the executor called when a frame comes in. False: there are more already than the `seen`.
-    pub(crate) fn await_frame(&self, seen: usize) -> bool {
+    /// Has the executor called when a frame comes in. False: one has since the glance that showed so many `arrivals`, even if
+    /// no more wait than then.
+    pub(crate) fn await_frame(&self, arrivals: u64) -> bool {
         let mut state = self.state.lock();
-        state.wanted = state.core.queued() <= seen;
+        state.wanted = state.arrivals == arrivals;
         state.wanted
     }
 
@@ -322,5 +331,12 @@ mod tests {
         assert!(intake.state.lock().wanted, "the executor still waits");
         assert_eq!(push(false), Intaken::Taken);
         assert!(!intake.state.lock().wanted, "it was called");
+
+        // As many wait as were seen, but one of them is another.
+        let arrivals = intake.glance(&mut Glance::default());
+        intake.add_claims(1);
+        assert!(intake.bind(MonoTime::ZERO, EntryKey::default(), &mut 0).is_some());
+        push(false);
+        assert!(!intake.await_frame(arrivals), "it has to look");
     }
 }

@@ -229,7 +229,26 @@ fn frames_without_regions_pass() {
     check_frames(&feed, 5, &[]);
     assert!(outputs.try_iter().all(|o| o.perception.objects().len() == 3));
     assert_eq!(faces.metrics().submitted, 0);
+    let step = &feed.stats().steps[1];
+    assert_eq!((step.processed, step.failed, step.skipped), (5, 0, 0), "that there is nothing to see is a result");
     shut_down(&runtime);
+}
+
+#[test]
+fn a_frame_counts_once_however_many_of_its_regions_fail() {
+    for policy in [StepErrorPolicy::Pass, StepErrorPolicy::Drop] {
+        let runtime = runtime();
+        // Two of three persons, in every other frame.
+        let faces = point(&runtime, "faces", badges(&Looks::default(), |id, frame| id < 2 && frame % 2 == 0));
+        let options = StepOptions::on_regions(on_persons());
+        let pipeline =
+            FeedPipeline::builder().stage("persons", persons(3)).batch_with(&faces, options).build().unwrap();
+        let (feed, _) = feed(&runtime, "file", scene_source(6), pipeline, |c| c.on_step_error = policy);
+        check_end(&feed, "end_of_stream");
+        let step = &feed.stats().steps[1];
+        assert_eq!((step.processed, step.failed), (3, 3), "{policy:?}");
+        shut_down(&runtime);
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn a_source_that_panics_ends_its_feed_with_an_error() {
         }
 
         fn next(&mut self, _: Duration) -> Result<SourceItem, SourceError> {
-            panic!("lost the thread")
+            panic!("lost the thread of rtsp://joe:s3cret@cam/1")
         }
     }
     struct Factory;
@@ -133,9 +133,13 @@ fn a_source_that_panics_ends_its_feed_with_an_error() {
     }
     let runtime = runtime();
     let detector = batch(&runtime, number_processor(), BatchConfig::default());
-    let (feed, _) = feed(&runtime, "bad", Arc::new(Factory), detect(&detector), |_| ());
+    let url = SourceSpec::new("rtsp://joe:s3cret@cam/1");
+    let (feed, _) = feed(&runtime, "bad", Arc::new(Factory), detect(&detector), |c| c.spec = url);
     check_end(&feed, "source_failed");
-    assert_eq!(feed.wait().to_string(), "test:: the source failed: panic in next: lost the thread");
+    assert_eq!(
+        feed.wait().to_string(),
+        "rtsp://***@cam/1: the source failed: panic in next: lost the thread of rtsp://***@cam/1"
+    );
     shut_down(&runtime);
 }
 
@@ -179,6 +183,79 @@ fn names_are_free_again_when_a_feed_is_removed() {
     shut_down(&runtime);
     let config = FeedConfig::new("late", scene_source(1), SourceSpec::new("test:"), detect(&detector));
     assert!(matches!(runtime.add_feed(config), Err(AddFeedError::Closed)));
+}
+
+#[test]
+fn a_name_is_in_use_until_its_feed_has_ended() {
+    let runtime = runtime();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let (gate, visitor) = gate();
+    let held = stage(move |_| {
+        visitor.pass();
+        Ok(StageOutput::default())
+    });
+    let pipeline = FeedPipeline::builder().batch(&detector).stage("held", held).build().unwrap();
+    let (going, _) = feed(&runtime, "gate", scene_source(1), pipeline, |_| ());
+    gate.wait_for_visitor();
+    std::thread::scope(|scope| {
+        let removing = scope.spawn(|| runtime.remove_feed("gate", LONG));
+        while going.stats().state != nv_runtime::FeedState::Stopping {
+            std::thread::yield_now();
+        }
+        let config = FeedConfig::new("gate", scene_source(1), SourceSpec::new("test:"), detect(&detector));
+        assert!(matches!(runtime.add_feed(config), Err(AddFeedError::Duplicate(_))));
+        assert!(runtime.remove_feed("gate", LONG).is_none(), "another call does so");
+        let in_use = runtime.remove_batch("detector", Duration::ZERO).unwrap_err();
+        assert_eq!(in_use.to_string(), "batch point \"detector\" is in use; remove these feeds first: gate");
+        drop(gate);
+        assert!(removing.join().unwrap().is_some());
+    });
+    check_frames(&going, 1, &[]);
+    runtime.remove_batch("detector", Duration::ZERO).unwrap();
+    shut_down(&runtime);
+}
+
+#[test]
+fn a_grace_without_end_is_one() {
+    let runtime = Runtime::new(RuntimeConfig { grace: Duration::MAX, ..own_permits() });
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let (_feeder, source) = fed_source(true);
+    let (removed, _) = feed(&runtime, "gate", source, detect(&detector), |_| ());
+    runtime.remove_feed("gate", Duration::MAX).unwrap();
+    check_end(&removed, "stopped");
+    shut_down(&runtime);
+}
+
+#[test]
+fn one_interrupter_that_blocks_holds_up_no_other_feed() {
+    struct Factory(nv_tests::Visitor);
+    impl SourceFactory for Factory {
+        fn schemes(&self) -> &[&str] {
+            &["blocks"]
+        }
+
+        fn open(&self, spec: &SourceSpec, cancel: &CancelToken) -> Result<Box<dyn FrameSource>, SourceError> {
+            let visitor = self.0.clone();
+            cancel.on_cancel(move || visitor.pass());
+            scene_source(u64::MAX).open(spec, cancel)
+        }
+    }
+    let (gate, visitor) = gate();
+    let runtime = runtime();
+    let detector = batch(&runtime, number_processor(), BatchConfig::default());
+    let blocks = |name| feed(&runtime, name, Arc::new(Factory(visitor.clone())), detect(&detector), |_| ());
+    let feeds: Vec<_> = ["a", "b", "c"].into_iter().map(blocks).collect();
+    for (feed, outputs) in &feeds {
+        outputs.recv().unwrap();
+        feed.stop(LONG);
+    }
+    // Each of them is in its own, at the same time.
+    feeds.iter().for_each(|_| gate.wait_for_visitor());
+    drop(gate);
+    for (feed, _) in &feeds {
+        check_end(feed, "stopped");
+    }
+    shut_down(&runtime);
 }
 
 #[test]
@@ -319,7 +396,7 @@ fn what_hangs_is_left_behind_by_name_and_holds_nothing_else_up() {
     let deaf = Arc::new(Factory(visitor.clone(), false));
     let (next, _) = feed(&runtime, "next", deaf, detect(&detector), at_once);
     let deaf = Arc::new(Factory(visitor.clone(), true));
-    let (open, _) = feed(&runtime, "open", deaf, detect(&detector), at_once);
+    let (open, opened_by) = feed(&runtime, "open", deaf, detect(&detector), at_once);
     let hangs = {
         let visitor = visitor.clone();
         stage(move |_| {
@@ -347,14 +424,16 @@ fn what_hangs_is_left_behind_by_name_and_holds_nothing_else_up() {
     assert!(stage.wait_timeout(Duration::ZERO).is_none());
     runtime.remove_feed("stage", Duration::ZERO).unwrap();
     check_end(&stage, "stopped");
-    check_frames(&stage, 0, &[(DropReason::StageHung, 1)]);
-    // A feed that hangs itself can be removed.
+    // It was out of time; the stage had a while left.
+    check_frames(&stage, 0, &[(DropReason::FeedStopped, 1)]);
+    // Nor is a source that hangs while it is opened; the feed's sinks are closed all the same.
     assert!(open.wait_timeout(Duration::ZERO).is_none());
-    let removed = runtime.remove_feed("open", Duration::ZERO).unwrap();
-    assert!(removed.stats().end.is_none());
+    runtime.remove_feed("open", Duration::ZERO).unwrap();
+    check_end(&open, "stopped");
+    assert!(matches!(opened_by.recv(), Err(crossbeam_channel::RecvError)), "its sink has gone");
     let mut left = runtime.abandoned();
     left.sort();
-    assert_eq!(left, ["nv-feed open", "nv-pipeline stage", "nv-sink sink hangs", "nv-source next"]);
+    assert_eq!(left, ["nv-pipeline stage", "nv-sink sink hangs", "nv-source next", "nv-source open"]);
     let (again, _) = feed(&runtime, "stage", scene_source(3), detect(&detector), |_| ());
     check_end(&again, "end_of_stream");
     check_frames(&again, 3, &[]);
@@ -362,8 +441,7 @@ fn what_hangs_is_left_behind_by_name_and_holds_nothing_else_up() {
 
     // Whoever comes back ends as it should have.
     drop(gate);
-    check_end(&open, "stopped");
-    check_frames(&stage, 0, &[(DropReason::StageHung, 1)]);
+    check_frames(&stage, 0, &[(DropReason::FeedStopped, 1)]);
     while !runtime.abandoned().is_empty() {
         std::thread::yield_now();
     }

@@ -132,6 +132,19 @@ fn a_frame_that_waits_for_room_is_received_once() {
     assert!(counts.is_balanced());
 }
 
+#[test]
+fn a_frame_that_waited_for_room_is_kept_out_by_a_restart() {
+    let mut core = core(1, QueuePolicy::Block);
+    push(&mut core, 0);
+    let Arrival::Full(waits) = push(&mut core, 40) else { panic!("there is no room") };
+    assert_eq!(core.set_restarting(ms(50), true).len(), 1);
+    assert!(matches!(core.retry(ms(50), waits), Arrival::Discarded(_, DropReason::FeedRestarted)));
+    core.set_restarting(ms(60), false);
+    push(&mut core, 80);
+    assert_eq!(popped(&mut core, |q| (q.seq, q.cuts)), [(2, 1)], "the stages are told of the gap");
+    assert_eq!((core.counts().inside, core.counts().dropped_total()), (1, 2));
+}
+
 proptest! {
     /// Whatever comes when: the account balances, and at the end nothing is left inside.
     #[test]
