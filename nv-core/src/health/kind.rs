@@ -81,11 +81,12 @@ pub enum HealthKind {
         /// The error.
         error: String,
     },
-    /// A call of a stage has lasted longer than it may: its frame is given up, and its thread left behind.
+    /// A call of a stage lasts too long. One about a frame is given up with it, and its thread left behind, after the limit
+    /// for it or when the time that a stopped feed has is over; one that starts the stage is told of once and goes on.
     StageHung {
         /// The step's name.
         step: Name,
-        /// The limit that passed.
+        /// How long it has lasted at least.
         #[serde(rename = "limit_ms", serialize_with = "serialize_as_ms")]
         limit: Duration,
     },

@@ -258,3 +258,41 @@ impl Drop for BatchStep {
 pub(crate) fn breaks_stage(error: &StageError) -> bool {
     matches!(error.kind(), StageErrorKind::Panic | StageErrorKind::DeviceLost | StageErrorKind::Fatal)
 }
+
+#[cfg(test)]
+mod tests {
+    use nv_core::BBox;
+    use nv_perception::{Track, TrackId, TrackState};
+
+    use super::*;
+
+    #[test]
+    fn a_tracker_that_is_built_anew_counts_on_and_hashes_stay_apart() {
+        let next = Arc::new(AtomicU64::new(0));
+        let mut tracks = TrackNumbers::new(next.clone());
+        let mut check = |restart, ids: &[u64], expected: &[u64]| {
+            if restart {
+                tracks.restart();
+            }
+            let track = |id: &u64| Track {
+                id: TrackId(*id),
+                state: TrackState::Confirmed,
+                object: None,
+                class_id: 0,
+                class: None,
+                score: 1.0,
+                bbox: BBox::new(0.0, 0.0, 1.0, 1.0),
+                age: Duration::ZERO,
+            };
+            let tracked = Some(ids.iter().map(track).collect());
+            let mut output = StageOutput { tracks: tracked, ..StageOutput::default() };
+            tracks.apply(&mut output);
+            assert_eq!(output.tracks.unwrap().iter().map(|t| t.id.0).collect::<Vec<_>>(), expected);
+        };
+        check(false, &[0, 4], &[0, 4]);
+        check(true, &[0, 1], &[5, 6]);
+        // Hashes: large, and far apart.
+        check(false, &[u64::MAX - 9], &[u64::MAX - 4]);
+        check(true, &[u64::MAX - 9, 7], &[u64::MAX - 13, 3]);
+    }
+}
