@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::constant::Constant;
 use super::infer::{Inference, describe, finish};
 use super::ir::{Graph, Node, ValueId};
 use super::op::{Coordinates, Op};
@@ -23,7 +24,10 @@ pub(crate) struct Batched {
 /// operator either keeps that so or is refused.
 pub(crate) fn free(imported: &Graph) -> Result<Batched, String> {
     let symbol = symbol(imported)?;
-    let mut pass = Pass { graph: imported.clone(), batch: Size::symbol(&symbol), symbol, ..Default::default() };
+    let shape = imported.inputs.first().and_then(|&id| imported.shape(id));
+    let of_one = shape.and_then(<[Size]>::first).is_some_and(|batch| batch.is(1));
+    let batch = Size::symbol(&symbol);
+    let mut pass = Pass { graph: imported.clone(), batch, symbol, of_one, ..Default::default() };
     pass.graph.sweep();
     for node in &imported.nodes {
         for &output in &node.outputs {
@@ -94,6 +98,8 @@ struct Pass {
     graph: Graph,
     symbol: String,
     batch: Size,
+    /// Whether the file was exported with one entry, rather than with any number.
+    of_one: bool,
     inference: Inference,
     /// The dimension along which entries lie, of the values that depend on the entry.
     entries: HashMap<ValueId, usize>,
@@ -107,6 +113,10 @@ impl Pass {
         if matches!(node.op, Op::Other { .. }) {
             return Err(refused(self, "what it does is not known"));
         }
+        if let (Op::Reduce { keep_dims: true, .. }, Some(Some(axis))) = (&node.op, placed.first()) {
+            self.keep_apart(index, *axis);
+        }
+        let node = self.graph.nodes[index].clone();
         let facts = self.inference.facts(&self.graph, &node);
         // Over sizes that were computed from shapes the fixed batch of the file would go unnoticed.
         let target = match (&node.op, placed.first().copied().flatten()) {
@@ -194,6 +204,26 @@ impl Pass {
         }
         self.check(&shape, place)?;
         Ok((shape, place))
+    }
+
+    /// Over the one entry of the file a reduction does nothing: it leaves that axis out, so that it does nothing to many.
+    fn keep_apart(&mut self, index: usize, axis: usize) {
+        let node = &self.graph.nodes[index];
+        let shape = node.input(0).and_then(|id| self.graph.shape(id));
+        let (Some(shape), true) = (shape, self.of_one) else { return };
+        let axes = match node.input(1) {
+            Some(id) => self.graph.constant(id).and_then(|c| c.as_ints()).map(|axes| axes.into_owned()),
+            None => None,
+        };
+        let rank = shape.len();
+        let axes = axes.filter(|axes| axes.len() > 1 && axes.len() <= rank && shape[axis] == self.batch);
+        let Some(axes) = axes else { return };
+        let others: Vec<i64> = axes.iter().copied().filter(|&a| axis_of(a, rank) != Ok(axis)).collect();
+        if others.len() < axes.len() && !others.is_empty() {
+            let name = format!("{}.axes", self.graph.value(node.outputs[0]).name);
+            let others = self.graph.add_constant(name, Constant::ints(vec![others.len()], others));
+            self.graph.nodes[index].inputs[1] = Some(others);
+        }
     }
 
     /// A Resize to sizes has the one entry of the file among them.

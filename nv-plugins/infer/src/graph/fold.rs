@@ -11,7 +11,7 @@ use crate::ElementType;
 use crate::graph::constant::Constant;
 
 /// How many whole numbers a tensor may have that is followed. Shapes have at most eight.
-const MAX_INTS: usize = 256;
+const MAX_INTS: usize = 64;
 /// How many other numbers.
 const MAX_FLOATS: usize = 4096;
 
@@ -62,6 +62,15 @@ impl Content {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Ints(values) => values.len(),
+            Self::Floats(values) => values.len(),
+        }
+    }
+
+    /// What it takes to keep, in the space of a float.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            // A number that may have symbols in it is a tree.
+            Self::Ints(values) => values.len() * 16,
             Self::Floats(values) => values.len(),
         }
     }

@@ -12,6 +12,9 @@ use super::size::Size;
 /// The most dimensions that a tensor may have. Models have up to six.
 pub(super) const MAX_RANK: usize = 32;
 
+/// How much is kept of small tensors' values, by [`Content::weight`]: some tens of megabytes. Models need a thousandth.
+const MAX_KEPT: usize = 1 << 22;
+
 /// Gives every value its shape, as far as that is known; turns what can be computed beforehand into constants, and shapes
 /// that are computed into shapes that are known.
 ///
@@ -39,6 +42,8 @@ pub(super) fn finish(graph: &mut Graph) {
 pub(super) struct Inference {
     /// The values of small tensors, where they are known.
     contents: HashMap<ValueId, Content>,
+    /// What those take, by [`Content::weight`].
+    kept: usize,
 }
 
 impl Inference {
@@ -80,9 +85,20 @@ impl Inference {
         if let (None, Some(constant)) = (self.contents.get(&id), &value.constant)
             && let Some(content) = Content::of(constant)
         {
-            self.contents.insert(id, content);
+            self.keep(id, content);
         }
         Fact { element: value.element, shape: value.shape.clone(), content: self.contents.get(&id).cloned() }
+    }
+
+    /// Keeps the values of a tensor, unless all that are kept would take too much.
+    fn keep(&mut self, id: ValueId, content: Content) -> bool {
+        let kept = self.kept + content.weight();
+        if kept > MAX_KEPT {
+            return false;
+        }
+        self.kept = kept;
+        self.contents.insert(id, content);
+        true
     }
 
     fn note(&mut self, graph: &mut Graph, id: ValueId, fact: Fact) {
@@ -91,10 +107,8 @@ impl Inference {
             .as_ref()
             .zip(fact.shape.as_ref())
             .and_then(|(content, shape)| content.to_constant(fold::fixed_shape(shape)?, fact.element));
-        if let Some(content) = fact.content {
-            self.contents.insert(id, content);
-        }
-        if let Some(constant) = constant {
+        let kept = fact.content.is_some_and(|content| self.keep(id, content));
+        if let Some(constant) = constant.filter(|_| kept) {
             return graph.fix(id, constant);
         }
         let value = graph.value_mut(id);

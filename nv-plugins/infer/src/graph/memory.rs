@@ -102,7 +102,7 @@ impl Buffer {
 
 /// The values that need memory, with their sizes and the times at which they are needed.
 fn lives(graph: &Graph, sizes: &BTreeMap<String, i64>) -> Result<Vec<Slot>, String> {
-    let links = graph.links();
+    let (links, wholes) = (graph.links(), outermost(graph));
     let end = graph.nodes.len() + 1;
     let computed = graph.nodes.iter().enumerate().flat_map(|(i, node)| node.outputs.iter().map(move |&id| (id, i + 1)));
     let all = graph.inputs.iter().map(|&id| (id, 0)).chain(computed);
@@ -115,7 +115,7 @@ fn lives(graph: &Graph, sizes: &BTreeMap<String, i64>) -> Result<Vec<Slot>, Stri
         });
         let last = users.max().unwrap_or(first);
         // A part lives in the whole, and the whole as long as any part.
-        let whole = outermost(graph, id);
+        let whole = *wholes.get(&id).unwrap_or(&id);
         if let Some(&slot) = known.get(&whole) {
             let slot = &mut slots[slot];
             (slot.first, slot.last) = (slot.first.min(first), slot.last.max(last));
@@ -131,12 +131,16 @@ fn lives(graph: &Graph, sizes: &BTreeMap<String, i64>) -> Result<Vec<Slot>, Stri
     Ok(slots)
 }
 
-/// The value that this one is a part of, of a part of, and so on. Parts come before their wholes, so there is an end.
-fn outermost(graph: &Graph, mut id: ValueId) -> ValueId {
-    while let Some(placement) = &graph.value(id).placement {
-        id = placement.into;
+/// Of each value that is a part of another: the outermost one, of which nothing else is the whole.
+fn outermost(graph: &Graph) -> HashMap<ValueId, ValueId> {
+    let mut whole: HashMap<ValueId, ValueId> = HashMap::new();
+    // Wholes are computed after their parts.
+    for &id in graph.nodes.iter().rev().flat_map(|node| &node.outputs) {
+        if let Some(placement) = &graph.value(id).placement {
+            whole.insert(id, *whole.get(&placement.into).unwrap_or(&placement.into));
+        }
     }
-    id
+    whole
 }
 
 #[cfg(test)]

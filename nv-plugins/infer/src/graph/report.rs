@@ -127,7 +127,7 @@ impl GraphReport {
             _ => None,
         });
         let mut report = Self {
-            file: GraphSummary::new(&imported, options.nodes),
+            file: GraphSummary::new(&imported),
             fused: None,
             problem: None,
             rewrites: Vec::new(),
@@ -138,6 +138,7 @@ impl GraphReport {
             memory: None,
             unknown: None,
         };
+        let nodes = imported.nodes.clone();
         let mut graph = match batch::free(&imported) {
             Ok(batched) => {
                 report.batch = Some(batched.symbol);
@@ -150,13 +151,24 @@ impl GraphReport {
                     // What keeps the shapes from fitting keeps the batch from being free.
                     report.batch_fixed = None;
                     report.problem = Some(problem);
+                    if options.nodes {
+                        report.file.list = lines(&graph, &nodes);
+                    }
                     return report;
                 }
                 graph
             }
         };
+        if options.nodes {
+            // With the shapes that were found.
+            report.file.list = lines(&graph, &nodes);
+        }
         report.rewrites = passes::run(&mut graph);
-        report.fused = Some(GraphSummary::new(&graph, options.nodes));
+        let mut fused = GraphSummary::new(&graph);
+        if options.nodes {
+            fused.list = lines(&graph, &graph.nodes);
+        }
+        report.fused = Some(fused);
         report.measure(&graph, options);
         report
     }
@@ -197,14 +209,17 @@ impl GraphReport {
 }
 
 impl GraphSummary {
-    fn new(graph: &Graph, list: bool) -> Self {
+    fn new(graph: &Graph) -> Self {
         let mut operators = BTreeMap::new();
         for node in &graph.nodes {
             *operators.entry(node.op.name()).or_default() += 1;
         }
-        let list = if list { graph.nodes.iter().map(|node| line(graph, node)).collect() } else { Vec::new() };
-        Self { nodes: graph.nodes.len(), operators, list }
+        Self { nodes: graph.nodes.len(), operators, list: Vec::new() }
     }
+}
+
+fn lines(graph: &Graph, nodes: &[Node]) -> Vec<String> {
+    nodes.iter().map(|node| line(graph, node)).collect()
 }
 
 /// `y float N×16×8×8 = Conv 3×3 stride 2 + Relu (x float N×3×16×16, …)`

@@ -47,6 +47,20 @@ fn a_batch_of_one_becomes_any() {
     );
 }
 
+/// TensorFlow's means over everything, of a picture by itself.
+#[test]
+fn a_reduction_over_the_one_entry_leaves_it_out() {
+    let mean = |from: OnnxBuilder, axes: &[i64]| {
+        from.node("ReduceMean", &["x"], &["m"]).attribute_list("axes", axes).node("Sub", &["x", "m"], &["y"])
+    };
+    assert_eq!(free(mean(picture(), &[0, 1, -2, 3])), "N×4×6×6");
+    // Where the file has any number of entries, it means all of them.
+    let open = OnnxBuilder::new().input("x", &["n".into(), 4.into()]);
+    let model = Model::from_bytes("m.onnx", mean(open, &[0, 1]).output_of_any_shape("y").build()).unwrap();
+    let reason = batch::free(&imported(&model).unwrap()).err().unwrap();
+    assert!(reason.contains("ReduceMean node") && reason.contains("mixes entries"), "{reason}");
+}
+
 /// ShuffleNet's: the batch and the channels share a dimension on the way.
 #[test]
 fn a_shuffle_across_the_batch_is_followed() {

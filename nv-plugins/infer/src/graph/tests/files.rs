@@ -210,6 +210,20 @@ fn deep_and_wide_graphs_end_soon() {
     assert_eq!(report.memory.unwrap().reused, 3 * 1024);
 }
 
+#[test]
+fn what_is_followed_beforehand_is_bounded() {
+    let values: Vec<i64> = (0..64).collect();
+    let mut builder = small().integers("v0", &values).node("Shape", &["x"], &["s"]).integers("0", &[0]);
+    builder = builder.node("Gather", &["s", "0"], &["n"]);
+    for i in 0..6000 {
+        builder = builder.node("Add", &[&format!("v{i}"), "n"], &[&format!("v{}", i + 1)]);
+    }
+    let report = analyse(builder.output_of_any_shape("v6000")).unwrap();
+    // The first four thousand are computed, the rest is left to whoever runs it.
+    let left = report.fused.unwrap().operators["Add"];
+    assert!((1900..2000).contains(&left), "{left}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
