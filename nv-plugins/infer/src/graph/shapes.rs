@@ -77,7 +77,8 @@ pub(super) fn infer(op: &Op, inputs: &Inputs<'_>, count: usize) -> Result<Vec<Fa
     };
     let element = |index: usize| match op {
         Op::Shape { .. } | Op::ArgMax { .. } | Op::NonMaxSuppression { .. } => ElementType::Int64,
-        Op::TopK { .. } if index == 1 => ElementType::Int64,
+        // Of a pool and of TopK: where the values were.
+        Op::TopK { .. } | Op::MaxPool(_) if index == 1 => ElementType::Int64,
         Op::Dropout if index == 1 => ElementType::Bool,
         Op::Binary(binary) if binary.is_truth() => ElementType::Bool,
         Op::Cast(to) => *to,

@@ -100,6 +100,11 @@ pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<
             )?)
         }
         "Resize" | "Upsample" => {
+            // The other policies give other sizes than those that are named.
+            let stretch = [("stretch", true), ("not_larger", false), ("not_smaller", false)];
+            if !a.choice("keep_aspect_ratio_policy", &stretch)? {
+                return Ok(None);
+            }
             if let Some(scales) = a.floats("scales")? {
                 inputs.push((2, Constant::floats(vec![scales.len()], scales)));
             }
