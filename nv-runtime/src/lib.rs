@@ -105,7 +105,7 @@ mod thread;
 
 pub use batch::{
     BatchConfig, BatchConfigError, BatchError, BatchHandle, BatchMetrics, BatchRequest, BatchStartError,
-    ProcessorFactory, Quantiles,
+    ProcessorFactory, Quantiles, TIME_BUCKETS_MS,
 };
 pub use decisions::{
     DecisionLog, DecisionLogError, Difference, LogEnd, ReplayError, ReplayReport, ReplayedCores, replay,

@@ -56,10 +56,10 @@ impl Account {
         self.next_batch - 1
     }
 
-    /// Takes in how a batch of `size` entries went.
-    pub(super) fn computed(&mut self, size: usize, report: &BatchReport<'_>) {
+    /// Takes in how a batch of `size` entries went, and whether `any` of them was computed.
+    pub(super) fn computed(&mut self, size: usize, any: bool, report: &BatchReport<'_>) {
         let errors = &mut self.counts.consecutive_errors;
-        *errors = if report.error.is_some() { *errors + 1 } else { 0 };
+        *errors = if any { 0 } else { *errors + 1 };
         self.process.record(report.took);
         self.busy += report.took;
         // With retries it says nothing of one call.
@@ -77,8 +77,11 @@ impl Account {
         BatchMetrics {
             busy: if span > 0.0 { (self.busy.as_secs_f64() / span).min(1.0) } else { 0.0 },
             wait: self.wait.quantiles(),
+            wait_histogram: self.wait.histogram(),
             formation: self.formation.quantiles(),
+            formation_histogram: self.formation.histogram(),
             process: self.process.quantiles(),
+            process_histogram: self.process.histogram(),
             time_by_size_ms: self.time_by_size.clone(),
             ..self.counts.clone()
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use nv_core::MonoTime;
 use serde::{Deserialize, Serialize};
 
-use super::bisect::{Bisection, PartOutcome};
+use super::bisect::Bisection;
 use super::core::Verdict;
 use crate::decisions::{At, CoreLog, Recorded, within};
 
@@ -17,15 +17,15 @@ pub(crate) enum CallResult {
     Ok,
     /// It failed, for all of its entries.
     Failed,
-    /// It failed, and the processor is of no more use. It may have been built anew since.
+    /// It failed, and the processor is of no more use.
     Broke,
 }
 
 /// The computation of one batch, call by call.
 ///
 /// A batch that fails as a whole is bisected until the guilty stand alone, where the processor says that retrying does no
-/// harm; after one that breaks the processor, its entries are tried one by one with the new processor, once. No call begins
-/// after the deadline. Used again for the next batch, so that a batch allocates nothing.
+/// harm; after one that breaks the processor, its entries are tried one by one with the new processor, once, until two in a row
+/// break it: then it is hardly they. No call begins after the deadline. Used again for the next batch, so that a batch allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Attempt {
     idempotent: bool,
@@ -34,11 +34,22 @@ pub(crate) struct Attempt {
     calls: usize,
     /// The entries of the call under way.
     current: Range<usize>,
-    /// Whether it is known which entries failed by themselves.
-    told_apart: bool,
-    /// By place in the batch: whether the last call that the entry was part of failed as a whole.
-    failed: Vec<bool>,
+    /// Calls in a row that broke the processor, up to the last one.
+    breaks: usize,
+    /// By place in the batch: how the last call went that the entry was part of.
+    fates: Vec<Fate>,
     log: CoreLog,
+}
+
+/// How a call went, for an entry of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The entry has a result, or an error of its own.
+    Told,
+    /// The call failed, and the entry was not alone in it.
+    FailedAlong,
+    /// The call failed, and it was for this entry alone.
+    FailedAlone,
 }
 
 /// What an [`Attempt`] is made with.
@@ -55,7 +66,6 @@ pub(crate) enum Input {
     Begin { size: usize, idempotent: bool, deadline: At },
     NextCall { now: At, able: bool },
     Called { result: CallResult },
-    AtFault,
     Verdict { slot: usize, ok: bool },
 }
 
@@ -71,7 +81,7 @@ impl Recorded for Attempt {
     fn fits(&self, input: &Input) -> Result<(), String> {
         match input {
             Input::Begin { size, .. } => within("size", *size),
-            Input::Verdict { slot, .. } if *slot >= self.failed.len() => Err(format!("there is no entry {slot}")),
+            Input::Verdict { slot, .. } if *slot >= self.fates.len() => Err(format!("there is no entry {slot}")),
             _ => Ok(()),
         }
     }
@@ -81,7 +91,6 @@ impl Recorded for Attempt {
             Input::Begin { size, idempotent, deadline: At(deadline) } => self.begin(size, idempotent, deadline),
             Input::NextCall { now: At(now), able } => drop(self.next_call(now, able)),
             Input::Called { result } => self.called(result),
-            Input::AtFault => drop(self.at_fault()),
             Input::Verdict { slot, ok } => drop(self.verdict(slot, ok)),
         }
     }
@@ -92,10 +101,16 @@ impl Attempt {
     pub(crate) fn begin(&mut self, size: usize, idempotent: bool, deadline: MonoTime) {
         (self.idempotent, self.deadline, self.calls) = (idempotent, deadline, 0);
         self.current = 0..size;
-        self.told_apart = false;
-        self.failed.clear();
-        self.failed.resize(size, false);
+        self.breaks = 0;
+        self.fates.clear();
+        self.fates.resize(size, Fate::Told);
+        self.bisection.end();
         self.log.note(|| (Input::Begin { size, idempotent, deadline: At(deadline) }, ()));
+    }
+
+    /// Whether the processor is to be called again, if there is one.
+    pub(crate) fn has_more(&self, now: MonoTime) -> bool {
+        !self.bisection.is_over() && now < self.deadline
     }
 
     /// The entries to call the processor for next; `None`: the batch is done. `able`: whether there is a processor.
@@ -109,13 +124,10 @@ impl Attempt {
         if self.calls == 0 {
             return Some(self.current.clone());
         }
-        let next = self.bisection.next_part()?;
         if !able || now >= self.deadline {
             self.bisection.end();
-            self.told_apart = false;
-            return None;
         }
-        self.current = next;
+        self.current = self.bisection.next_part()?;
         Some(self.current.clone())
     }
 
@@ -126,29 +138,35 @@ impl Attempt {
     }
 
     fn take(&mut self, result: CallResult) {
-        let ok = result == CallResult::Ok;
-        self.failed[self.current.clone()].fill(!ok);
+        let fate = match (result, self.current.len()) {
+            (CallResult::Ok, _) => Fate::Told,
+            (CallResult::Failed | CallResult::Broke, 1) => Fate::FailedAlone,
+            (CallResult::Failed | CallResult::Broke, _) => Fate::FailedAlong,
+        };
+        self.fates[self.current.clone()].fill(fate);
         self.calls += 1;
         if self.calls > 1 {
-            self.bisection.tried(self.current.clone(), if ok { PartOutcome::Passed } else { PartOutcome::Failed });
+            if result != CallResult::Ok {
+                self.bisection.failed(self.current.clone());
+            }
+            self.breaks = if result == CallResult::Broke { self.breaks + 1 } else { 0 };
+            if self.breaks == 2 {
+                self.bisection.end();
+            }
             return;
         }
-        let size = self.failed.len();
-        // Which entries failed by themselves is known where each was told apart.
-        let retries = !ok && size > 1 && self.idempotent;
-        self.told_apart = ok || size == 1 || retries;
         match result {
-            CallResult::Failed if retries => self.bisection.begin(size),
-            CallResult::Broke if retries => self.bisection.begin_alone(size),
+            CallResult::Failed if self.idempotent => self.bisection.begin(self.current.len()),
+            CallResult::Broke if self.idempotent && self.current.len() > 1 => {
+                self.bisection.begin_alone(self.current.len());
+            }
             _ => self.bisection.end(),
         }
     }
 
-    /// Whether every entry failed along with its last call: the processor is at fault, for all that is known.
-    pub(crate) fn at_fault(&self) -> bool {
-        let at_fault = self.failed.iter().all(|failed| *failed);
-        self.log.note(|| (Input::AtFault, at_fault));
-        at_fault
+    /// Whether a call that begins now is not the first.
+    pub(crate) fn retries(&self) -> bool {
+        self.calls > 0
     }
 
     /// Whether the processor was called more than once.
@@ -158,10 +176,10 @@ impl Attempt {
 
     /// What is known of entry `slot`, whose result is `ok` or not.
     pub(crate) fn verdict(&self, slot: usize, ok: bool) -> Verdict {
-        let verdict = match (ok && !self.failed[slot], self.failed[slot]) {
-            (true, _) => Verdict::Computed,
-            (false, true) if !self.told_apart => Verdict::Unlucky,
-            (false, _) => Verdict::Guilty,
+        let verdict = match self.fates[slot] {
+            Fate::Told if ok => Verdict::Computed,
+            Fate::Told | Fate::FailedAlone => Verdict::Guilty,
+            Fate::FailedAlong => Verdict::Unlucky,
         };
         self.log.note(|| (Input::Verdict { slot, ok }, verdict));
         verdict
@@ -196,7 +214,7 @@ mod tests {
             Verdict::Guilty => 'x',
             Verdict::Unlucky => '?',
         };
-        (0..attempt.failed.len()).map(letter).collect()
+        (0..attempt.fates.len()).map(letter).collect()
     }
 
     #[test]
@@ -215,7 +233,10 @@ mod tests {
         check(4, false, &[1], Broke, ("????", 1));
         // One by one, once: not by halves.
         check(8, true, &[3], Broke, ("...x....", 9));
-        check(3, true, &[0, 1, 2], Broke, ("xxx", 4));
+        check(4, true, &[0, 2], Broke, ("x.x.", 5));
+        // Two in a row: it is not these entries, or not these alone.
+        check(4, true, &[0, 1, 2, 3], Broke, ("xx??", 3));
+        check(4, true, &[1, 2], Broke, (".xx?", 4));
     }
 
     #[test]
@@ -233,7 +254,6 @@ mod tests {
             assert_eq!(attempt.next_call(late, able), None);
             assert_eq!(attempt.next_call(MonoTime::ZERO, true), None, "it is over");
             assert_eq!(verdicts(&attempt), if after == 0 { "????" } else { "..??" });
-            assert_eq!(attempt.at_fault(), after == 0);
         }
         check(0, true);
         check(0, false);
@@ -248,7 +268,6 @@ mod tests {
         attempt.next_call(MonoTime::ZERO, true);
         attempt.called(CallResult::Ok);
         assert_eq!((attempt.verdict(0, true), attempt.verdict(1, false)), (Verdict::Computed, Verdict::Guilty));
-        assert!(!attempt.at_fault());
     }
 
     proptest! {
@@ -259,7 +278,10 @@ mod tests {
             bad in prop::collection::btree_set(0usize..40, 0..10),
             broke in any::<bool>(),
         ) {
-            let bad: Vec<usize> = bad.into_iter().filter(|b| *b < size).collect();
+            let mut bad: Vec<usize> = bad.into_iter().filter(|b| *b < size).collect();
+            if broke {
+                bad.dedup_by(|b, a| *b == *a + 1);
+            }
             let (verdicts, calls) = run(size, true, &bad, if broke { CallResult::Broke } else { CallResult::Failed });
             let guilty: Vec<usize> = verdicts.match_indices('x').map(|(i, _)| i).collect();
             prop_assert_eq!(guilty, bad);

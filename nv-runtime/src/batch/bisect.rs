@@ -12,15 +12,6 @@ pub(crate) struct Bisection {
     parts: Vec<Range<usize>>,
 }
 
-/// What became of a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PartOutcome {
-    /// It was computed.
-    Passed,
-    /// It failed as a whole.
-    Failed,
-}
-
 impl Bisection {
     /// Begins with a batch of `size` that has just failed. Of one entry there is nothing to try: it is guilty.
     pub(crate) fn begin(&mut self, size: usize) {
@@ -44,14 +35,14 @@ impl Bisection {
         self.parts.pop()
     }
 
-    /// Takes in what became of the part that was tried last. True if it is one entry, and guilty.
-    pub(crate) fn tried(&mut self, part: Range<usize>, outcome: PartOutcome) -> bool {
-        if outcome == PartOutcome::Passed {
-            return false;
-        }
-        let guilty = part.len() == 1;
+    /// Takes in that the part that was tried last has failed as a whole.
+    pub(crate) fn failed(&mut self, part: Range<usize>) {
         self.split(part);
-        guilty
+    }
+
+    /// Whether there is anything left to try.
+    pub(crate) fn is_over(&self) -> bool {
+        self.parts.is_empty()
     }
 
     fn split(&mut self, part: Range<usize>) {
@@ -81,12 +72,14 @@ mod tests {
         }
         while let Some(part) = bisection.next_part() {
             calls += 1;
-            let failed = bad.iter().any(|b| part.contains(b));
-            let outcome = if failed { PartOutcome::Failed } else { PartOutcome::Passed };
-            if bisection.tried(part.clone(), outcome) {
-                guilty.push(part.start);
+            if bad.iter().any(|b| part.contains(b)) {
+                if part.len() == 1 {
+                    guilty.push(part.start);
+                }
+                bisection.failed(part);
             }
         }
+        assert!(bisection.is_over());
         (guilty, calls)
     }
 

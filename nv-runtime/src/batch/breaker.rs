@@ -31,10 +31,34 @@ impl Backoff {
     }
 }
 
+/// When a processor that was lost is built anew: at once, and after that as a [`Backoff`] says, however the attempts go, until
+/// something was computed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RebuildPace(Option<Backoff>);
+
+impl RebuildPace {
+    /// The wait before the next attempt.
+    pub(crate) fn next_wait(&mut self) -> Duration {
+        match &mut self.0 {
+            Some(backoff) => backoff.next_wait(),
+            None => {
+                self.0 = Some(Backoff::default());
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// The processor has computed something: it works.
+    pub(crate) fn computed(&mut self) {
+        self.0 = None;
+    }
+}
+
 /// Takes a point down after 5 failures in a row, and up again after a probe that succeeds. Failures of one feed's entries alone
 /// count once, while there are other feeds: it may be that feed as well as the processor, and the others' entries will tell.
 ///
-/// While it is down, entries fail at once; one entry per back-off is let through as a probe.
+/// While it is down, entries fail at once; one entry per back-off is let through as a probe. Whatever comes of a probe, and in
+/// however many batches, the next one is as far off as the back-off says.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Breaker {
     faults: u32,
@@ -65,7 +89,7 @@ pub(crate) enum BreakerChange {
 /// A batch of which nothing was computed: every entry of it failed alone, or the processor broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// All of it was one lane's, and there are others.
+    /// All of it was one lane's, and others are busy too.
     OfOneLane(LaneKey),
     /// Any other.
     OfAnybody,
@@ -85,7 +109,7 @@ impl Breaker {
         };
         let again = accused.is_some() && accused == self.accused;
         self.accused = accused;
-        if again && self.down.is_none() {
+        if again {
             return BreakerChange::None;
         }
         self.faults += 1;
@@ -112,20 +136,20 @@ impl Breaker {
         self.down.is_none_or(|down| down.probe_at <= now && inside == 0)
     }
 
-    fn failed(&mut self, now: MonoTime, in_a_row: u32) -> BreakerChange {
-        match &mut self.down {
-            // A probe that failed: the next one is further off.
-            Some(down) => {
-                down.probe_at = now + down.backoff.next_wait();
-                BreakerChange::None
-            }
-            None if in_a_row >= LIMIT => {
-                let mut backoff = Backoff::default();
-                self.down = Some(Down { probe_at: now + backoff.next_wait(), backoff });
-                BreakerChange::Down
-            }
-            None => BreakerChange::None,
+    /// An entry was let in: while the point is down, that is a probe.
+    pub(crate) fn let_in(&mut self, now: MonoTime) {
+        if let Some(down) = &mut self.down {
+            down.probe_at = now + down.backoff.next_wait();
         }
+    }
+
+    fn failed(&mut self, now: MonoTime, in_a_row: u32) -> BreakerChange {
+        if self.down.is_some() || in_a_row < LIMIT {
+            return BreakerChange::None;
+        }
+        let mut backoff = Backoff::default();
+        self.down = Some(Down { probe_at: now + backoff.next_wait(), backoff });
+        BreakerChange::Down
     }
 }
 
@@ -188,14 +212,28 @@ mod tests {
         assert!(!breaker.admits(at(10), 0));
         assert!(breaker.admits(at(11), 0));
         assert!(!breaker.admits(at(11), 1), "one at a time");
-        assert_eq!(breaker.batch_done(at(11), Some(Fault::OfAnybody)), BreakerChange::None);
+        breaker.let_in(at(11));
+        for _ in 0..3 {
+            // Its batches, and the rebuilds that it leads to.
+            assert_eq!(breaker.batch_done(at(11), Some(Fault::OfAnybody)), BreakerChange::None);
+            assert_eq!(breaker.rebuild_failed(at(11)), BreakerChange::None);
+        }
         assert!(!breaker.admits(at(12), 0));
         assert!(breaker.admits(at(13), 0));
         for _ in 0..9 {
-            breaker.batch_done(at(13), Some(Fault::OfAnybody));
+            breaker.let_in(at(13));
         }
         assert!(breaker.admits(at(43), 0) && !breaker.admits(at(42), 0), "never more than 30 s");
         assert_eq!(breaker.batch_done(at(43), None), BreakerChange::Up);
         assert!(breaker.admits(at(43), 100));
+    }
+
+    #[test]
+    fn the_first_rebuild_is_at_once_and_those_that_change_nothing_are_not() {
+        let mut pace = RebuildPace::default();
+        let waits: Vec<_> = (0..4).map(|_| pace.next_wait().as_secs()).collect();
+        assert_eq!(waits, [0, 1, 2, 4]);
+        pace.computed();
+        assert_eq!(pace.next_wait(), Duration::ZERO);
     }
 }

@@ -30,8 +30,7 @@ pub struct BatchConfig {
     /// Regions of one frame that a feed has looked at: they share the frame's slot. Default 64.
     pub max_regions_per_frame: usize,
     /// Entries that wait at the point, over all feeds, each region counted. Default 4,096. Beyond it each feed has one at a
-    /// time, and its frames
-    /// wait in its own queue.
+    /// time, and its frames wait in its own queue.
     pub max_pending: usize,
 }
 
@@ -64,6 +63,12 @@ pub struct BatchConfigError {
 }
 
 impl BatchConfig {
+    /// How long after its submission a feed looks what has become of an entry: sooner than that it is neither too old nor
+    /// overdue.
+    pub(crate) fn look_after(&self, live: bool) -> Duration {
+        if live { self.max_age.min(self.response_timeout) } else { self.response_timeout }
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -100,6 +105,13 @@ impl BatchConfig {
                 reason: "it must be shorter than response_timeout",
             });
         }
+        if self.max_latency >= self.max_age {
+            return Err(BatchConfigError {
+                field: "max_latency",
+                value: format!("{:?}", self.max_latency),
+                reason: "it must be shorter than max_age: what is held that long is too old",
+            });
+        }
         if self.max_pending < self.max_batch_size {
             return Err(BatchConfigError {
                 field: "max_pending",
@@ -132,6 +144,10 @@ mod tests {
         check(
             |c| c.max_latency = Duration::from_secs(5),
             Some("max_latency is 5s: it must be shorter than response_timeout"),
+        );
+        check(
+            |c| c.max_latency = Duration::from_secs(1),
+            Some("max_latency is 1s: it must be shorter than max_age: what is held that long is too old"),
         );
         check(|c| c.max_pending = 8, Some("max_pending is 8: it must hold at least one full batch (max_batch_size)"));
     }

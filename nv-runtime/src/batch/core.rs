@@ -3,17 +3,20 @@
 
 mod answer;
 mod record;
+mod shares;
 
 use std::time::Duration;
 
 use nv_core::MonoTime;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::answer::{Abandoned, BreakerEvent, Closed, GivenUp, InstanceStep, Part, Verdict};
+pub(crate) use self::answer::{BreakerEvent, Closed, GivenUp, InstanceStep, Part, Verdict};
 use self::record::Input;
+pub(crate) use self::shares::Unhonoured;
 use super::BatchConfig;
 use super::breaker::{Breaker, BreakerChange, Fault};
-use super::former::{BoundPart, Decision, Former, FormerConfig, LaneSpec, Taken};
+use super::former::{BoundPart, Decision, EntryState, Former, FormerConfig, LaneSpec, Taken};
+use super::standing::StandingChange;
 use super::{EntryKey, LaneKey, Refusal};
 use crate::decisions::{At, CoreLog, nanos};
 
@@ -78,14 +81,29 @@ pub(crate) struct PointCore<T> {
     limits: PointLimits,
     former: Former<T>,
     /// By the index of their keys.
-    lanes: Vec<Option<(LaneKey, LaneRole)>>,
+    lanes: Vec<Option<Attached>>,
     phase: PointPhase,
     breaker: Breaker,
+    /// The lane that took the point down, if it was one alone: anybody else's entry is a probe at once.
+    down_by: Option<LaneKey>,
     /// Instances that have a processor.
     able: usize,
     /// By instance.
     calls: Vec<Call>,
+    /// The parts of the batch that is being closed; kept for its memory.
+    ending: Vec<(EntryKey, Verdict)>,
     log: CoreLog,
+}
+
+/// A feed lately had something computed if it was within this time: one that is seldom heard of is a feed all the same.
+const LATELY: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug)]
+struct Attached {
+    key: LaneKey,
+    role: LaneRole,
+    /// Whether it was told that its weight is not honoured, and that has not changed since.
+    told: bool,
 }
 
 /// What an instance is at.
@@ -93,10 +111,21 @@ pub(crate) struct PointCore<T> {
 struct Call {
     /// Since when it has nothing to do, as far as it has asked.
     free_since: Option<MonoTime>,
-    /// Since when its processor computes a batch.
+    /// Since when its processor is in a call.
     since: Option<MonoTime>,
-    /// Whether it has been reported as wedged.
+    /// Whether that call has been reported as wedged.
     wedged: bool,
+    /// Whether any call for its batch has.
+    was_wedged: bool,
+    /// Whose its batch is: the lane of its first part, and whether others have a part in it.
+    whose: Option<LaneKey>,
+    several: bool,
+}
+
+impl Call {
+    fn is_wedged(&self, now: MonoTime, limit: Duration) -> bool {
+        self.since.is_some_and(|since| since + limit <= now)
+    }
 }
 
 impl<T> PointCore<T> {
@@ -113,8 +142,10 @@ impl<T> PointCore<T> {
             lanes: Vec::new(),
             phase: PointPhase::Running,
             breaker: Breaker::default(),
+            down_by: None,
             able: 0,
             calls: vec![Call::default(); limits.instances],
+            ending: Vec::new(),
             log: CoreLog::default(),
         }
     }
@@ -137,37 +168,27 @@ impl<T> PointCore<T> {
         if self.lanes.len() <= index {
             self.lanes.resize(index + 1, None);
         }
-        self.lanes[index] = Some((key, role));
+        self.lanes[index] = Some(Attached { key, role, told: false });
         self.share_file_slots();
         self.log.note(|| (Input::Attach { role, weight }, key));
         key
     }
 
-    /// Takes a lane away: what waits in it goes to `dropped`, what is being computed will be discarded. This changes how many
-    /// [`slots`](Self::slots) file feeds' lanes have.
-    pub(crate) fn detach(&mut self, key: LaneKey, mut dropped: impl FnMut(T)) {
-        let mut count = 0;
-        self.former.detach(key, |payload| {
-            count += 1;
-            dropped(payload);
-        });
+    /// Takes a lane away: what waits in it goes to `dropped`, what is being computed will be discarded. Returns how many
+    /// frames were given up by it. This changes how many [`slots`](Self::slots) file feeds' lanes have.
+    pub(crate) fn detach(&mut self, key: LaneKey, dropped: impl FnMut(T)) -> usize {
+        let count = self.former.detach(key, dropped);
         if let Some(lane) = self.lanes.get_mut(key.index()) {
-            lane.take_if(|(k, _)| *k == key);
+            lane.take_if(|lane| lane.key == key);
         }
         self.share_file_slots();
         self.log.note(|| (Input::Detach { lane: key }, count));
+        count
     }
 
     /// How many slots a lane has.
     pub(crate) fn slots(&self, key: LaneKey) -> usize {
         self.former.slots(key)
-    }
-
-    /// What a lane's share of a full batch would be, rounded up, if that is more than the lane has slots for: then it gets
-    /// less than its weight when all lanes are busy.
-    pub(crate) fn unhonoured_share(&self, key: LaneKey) -> Option<usize> {
-        let (weight, total) = (self.former.weight(key), self.former.total_weight());
-        unhonoured_share(weight, total, self.former.max_batch(), self.former.slots(key))
     }
 
     /// Submits an entry, whose frame was `received` then and has this batch key, in one part or more, which are taken only if
@@ -203,10 +224,11 @@ impl<T> PointCore<T> {
         if self.phase != PointPhase::Running {
             return Err(Refusal::NoLane);
         }
-        if !self.admits(now) {
+        if !self.admits(now, lane) {
             return Err(Refusal::Down);
         }
         let entry = self.former.submit(now, lane, frame, parts)?;
+        self.breaker.let_in(now);
         // Only along with what an instance is woken for: it might be that lane that was waited for.
         self.former.set_cadence(lane, true, next_due);
         Ok(entry)
@@ -237,8 +259,11 @@ impl<T> PointCore<T> {
         }
         let (mut taken, mut refusal) = (0, None);
         while taken < count && refusal.is_none() {
-            match if self.admits(now) { self.former.claim(now, lane) } else { Err(Refusal::Down) } {
-                Ok(_) => taken += 1,
+            match if self.admits(now, lane) { self.former.claim(now, lane) } else { Err(Refusal::Down) } {
+                Ok(_) => {
+                    self.breaker.let_in(now);
+                    taken += 1;
+                }
                 Err(why) => refusal = Some(why),
             }
         }
@@ -254,26 +279,33 @@ impl<T> PointCore<T> {
         self.log.note(|| (Input::SourceEnded { lane }, ()));
     }
 
-    /// Gives an entry up. It is not computed, or its results are discarded. If it got no answer in time, an instance whose
-    /// call has lasted that long is wedged.
-    pub(crate) fn abandon(&mut self, now: MonoTime, key: EntryKey, timed_out: bool) -> Abandoned<T> {
-        let mut abandoned = Abandoned { payloads: Vec::new(), wedged: Vec::new() };
-        self.former.abandon(key, |payload| abandoned.payloads.push(payload));
-        for (instance, call) in self.calls.iter_mut().enumerate().filter(|_| timed_out) {
-            if !call.wedged && call.since.is_some_and(|since| since + self.limits.response_timeout <= now) {
-                call.wedged = true;
-                abandoned.wedged.push(instance);
-            }
-        }
-        self.log
-            .note(|| (Input::Abandon { now: At(now), key, timed_out }, (abandoned.payloads.len(), &abandoned.wedged)));
-        abandoned
+    /// Gives an entry up. It is not computed, or its results are discarded; what still waited of it goes to `dropped`. False if
+    /// it was here no more.
+    pub(crate) fn abandon(&mut self, key: EntryKey, dropped: impl FnMut(T)) -> bool {
+        let was_here = self.former.abandon(key, dropped);
+        self.log.note(|| (Input::Abandon { key }, was_here));
+        was_here
     }
 
-    /// When the latest of an entry's parts was dispatched; `None` if none is being computed: those that are left wait their
-    /// turn, or the entry has gone.
-    pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
-        self.former.dispatched_at(key)
+    /// What becomes of an entry. Whoever has submitted one has to ask, now and then: an answer may never come.
+    pub(crate) fn state_of(&self, now: MonoTime, key: EntryKey) -> EntryState {
+        self.former.state_of(now, key, self.limits.response_timeout)
+    }
+
+    /// Instances that are seen to be wedged by now, each once in a call. To be asked by whoever asks for anything else: of
+    /// those who wait, somebody will.
+    pub(crate) fn find_wedged(&mut self, now: MonoTime) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (instance, call) in self.calls.iter_mut().enumerate() {
+            if !call.wedged && call.is_wedged(now, self.limits.response_timeout) {
+                (call.wedged, call.was_wedged) = (true, true);
+                found.push(instance);
+            }
+        }
+        if !found.is_empty() {
+            self.log.note(|| (Input::FindWedged { now: At(now) }, &found));
+        }
+        found
     }
 
     // --- The owner's side.
@@ -311,10 +343,19 @@ impl<T> PointCore<T> {
         self.log.note(|| (Input::InstanceStarted, ()));
     }
 
-    /// An instance has lost its processor.
-    pub(crate) fn instance_lost(&mut self) {
+    /// An instance has lost its processor, and is in no call of it.
+    pub(crate) fn instance_lost(&mut self, instance: usize) {
         self.able -= 1;
-        self.log.note(|| (Input::InstanceLost, ()));
+        let call = &mut self.calls[instance];
+        (call.since, call.wedged) = (None, false);
+        self.log.note(|| (Input::InstanceLost { instance }, ()));
+    }
+
+    /// An instance calls its processor once more for its batch.
+    pub(crate) fn calls_again(&mut self, now: MonoTime, instance: usize) {
+        let call = &mut self.calls[instance];
+        (call.since, call.wedged) = (Some(now), false);
+        self.log.note(|| (Input::CallsAgain { now: At(now), instance }, ()));
     }
 
     /// An instance has a processor again.
@@ -377,7 +418,10 @@ impl<T> PointCore<T> {
         let expire = |key, part, payload| expired.push(Part { key, part, payload });
         self.former.take(now, batch, bind, expire);
         if let Some(oldest) = batch.iter().map(|t| t.wait).max() {
-            self.calls[instance] = Call { free_since: None, since: Some(now), wedged: false };
+            let mut whose = batch.iter().filter_map(|taken| self.former.lane_of(taken.key));
+            let first = whose.next();
+            let several = whose.any(|lane| Some(lane) != first);
+            self.calls[instance] = Call { since: Some(now), whose: first, several, ..Call::default() };
             return InstanceStep::Compute { formation: oldest.min(now.since(free_since)) };
         }
         match decision {
@@ -395,48 +439,63 @@ impl<T> PointCore<T> {
     }
 
     /// Ends the parts of a batch, and frees the slots of entries that are done by it, before any of its results can be seen.
-    /// `at_fault`: no part was computed. `wanted` is told for each part, in order, whether its result is still wanted.
+    /// `wanted` is told for each part, in order, whether its result is still wanted.
     ///
-    /// Where it is not known which part spoilt the batch, it may as well have been one feed's as the processor: that is found
-    /// out by as many batches of one.
+    /// The processor was at fault, for all that is known, if no part was computed. Where it is not known which part spoilt the
+    /// batch, it may as well have been one feed's as the processor: that is found out by as many batches of one. What is booked
+    /// against the processor is not held against the feeds.
     pub(crate) fn close_batch(
         &mut self,
         now: MonoTime,
         instance: usize,
-        at_fault: bool,
         parts: impl Iterator<Item = (EntryKey, Verdict)>,
         mut wanted: impl FnMut(bool),
     ) -> Closed<T> {
+        let mut ending = std::mem::take(&mut self.ending);
+        ending.extend(parts);
+        let call = std::mem::take(&mut self.calls[instance]);
+        let count = |verdict| ending.iter().filter(|(_, v)| *v == verdict).count();
+        let (computed, unlucky) = (count(Verdict::Computed), count(Verdict::Unlucky));
+        let fault = (computed == 0 && !ending.is_empty()).then(|| match call.whose {
+            Some(lane) if !call.several && self.has_others(now, lane) => Fault::OfOneLane(lane),
+            _ => Fault::OfAnybody,
+        });
         let mut standings = Vec::new();
-        let (mut ended, mut results) = (self.log.list(), self.log.list());
-        let mut unlucky = 0;
-        // Whose they were, as far as they are here; and whether they were several lanes'.
-        let (mut whose, mut several) = (None, false);
-        for (key, verdict) in parts {
-            if let Some(lane) = self.former.lane_of(key) {
-                several |= whose.replace(lane).is_some_and(|other| other != lane);
+        let mut results = self.log.list();
+        for (key, verdict) in &ending {
+            if *verdict == Verdict::Computed
+                && let Some(lane) = self.former.lane_of(*key)
+            {
+                self.former.note_computed(lane, now);
             }
-            unlucky += usize::from(verdict == Verdict::Unlucky);
-            let released = self.former.release(key, verdict);
+            let spared = fault == Some(Fault::OfAnybody) && *verdict == Verdict::Guilty;
+            let released = self.former.release(*key, if spared { Verdict::Unlucky } else { *verdict });
             standings.extend(released.standing);
-            ended.push(|| (key, verdict));
             results.push(|| released.wanted);
             wanted(released.wanted);
         }
-        let call = std::mem::take(&mut self.calls[instance]);
         self.former.single_out(unlucky);
-        let proves_something = unlucky == 0 || self.breaker.is_down();
-        let fault = at_fault.then(|| match whose {
-            Some(lane) if !several && self.has_others(lane) => Fault::OfOneLane(lane),
-            _ => Fault::OfAnybody,
-        });
-        let change = if proves_something { self.breaker.batch_done(now, fault) } else { BreakerChange::None };
+        let change = match fault {
+            None if computed > 0 => self.breaker.batch_done(now, None),
+            Some(fault) if unlucky == 0 || self.breaker.is_down() => self.breaker.batch_done(now, Some(fault)),
+            _ => BreakerChange::None,
+        };
+        if change != BreakerChange::None || call.several || call.whose != self.down_by {
+            self.down_by = call.whose.filter(|_| change == BreakerChange::Down && !call.several);
+        }
+        if change == BreakerChange::Up {
+            // Most of it was while the processor was failing.
+            standings.retain(|(_, change)| *change == StandingChange::Released);
+            standings.extend(self.former.forgive().into_iter().map(|lane| (lane, StandingChange::Released)));
+        }
         let given_up = (change == BreakerChange::Down).then(|| self.give_up());
-        let closed = Closed { standings, was_wedged: call.wedged, breaker: BreakerEvent { change, given_up } };
+        let closed = Closed { standings, was_wedged: call.was_wedged, breaker: BreakerEvent { change, given_up } };
         self.log.note(|| {
-            let input = Input::CloseBatch { now: At(now), instance, at_fault, parts: ended.take() };
+            let input = Input::CloseBatch { now: At(now), instance, parts: ending.clone() };
             (input, (results.take(), &closed))
         });
+        ending.clear();
+        self.ending = ending;
         closed
     }
 
@@ -460,9 +519,15 @@ impl<T> PointCore<T> {
         self.former.pending()
     }
 
-    /// Of each instance, since when it computes a batch, if it does, and whether it was seen to be wedged.
-    pub(crate) fn calls(&self) -> impl Iterator<Item = (Option<MonoTime>, bool)> {
-        self.calls.iter().map(|call| (call.since, call.wedged))
+    /// Of each instance, since when its processor is in a call, if it is, and whether it is wedged.
+    pub(crate) fn calls(&self, now: MonoTime) -> impl Iterator<Item = (Option<MonoTime>, bool)> {
+        let limit = self.limits.response_timeout;
+        self.calls.iter().map(move |call| (call.since, call.is_wedged(now, limit)))
+    }
+
+    /// The most parts in a batch, as the processor will have it.
+    pub(crate) fn max_batch(&self) -> usize {
+        self.former.max_batch()
     }
 
     /// Parts that are being computed.
@@ -483,15 +548,18 @@ impl<T> PointCore<T> {
 
     // --- Inside.
 
-    /// Whether the breaker lets an entry in.
-    fn admits(&self, now: MonoTime) -> bool {
-        !self.breaker.is_down() || self.breaker.admits(now, self.former.pending() + self.former.in_dispatch())
+    /// Whether the breaker lets an entry in. A probe that nobody could compute would show nothing.
+    fn admits(&self, now: MonoTime, lane: LaneKey) -> bool {
+        let inside = self.former.pending() + self.former.in_dispatch();
+        let another = self.down_by.is_some_and(|by| by != lane) && inside == 0;
+        !self.breaker.is_down() || (self.able > 0 && (another || self.breaker.admits(now, inside)))
     }
 
-    /// Whether a feed but the one of `lane` is there whose source runs.
-    fn has_others(&self, lane: LaneKey) -> bool {
-        let runs = |(key, role): &(LaneKey, LaneRole)| *role != LaneRole::Direct && self.former.is_running(*key);
-        self.lanes.iter().flatten().any(|other| other.0 != lane && runs(other))
+    /// Whether anybody but the feed of `lane` has something here, or had something computed lately: then it will show whether
+    /// it is that feed or the processor.
+    fn has_others(&self, now: MonoTime, lane: LaneKey) -> bool {
+        let since = MonoTime::from_nanos(now.as_nanos().saturating_sub(LATELY.as_nanos() as u64));
+        self.lanes.iter().flatten().any(|other| other.key != lane && self.former.is_active(other.key, since))
     }
 
     /// Slots that each of `feeds` file feeds may have.
@@ -500,14 +568,14 @@ impl<T> PointCore<T> {
     }
 
     fn share_file_slots(&mut self) {
-        let files = self.lanes.iter().flatten().filter(|(_, role)| *role == LaneRole::File).count();
-        for (key, role) in self.lanes.iter().flatten() {
-            let feeds = match role {
+        let files = self.lanes.iter().flatten().filter(|lane| lane.role == LaneRole::File).count();
+        for lane in self.lanes.iter().flatten() {
+            let feeds = match lane.role {
                 LaneRole::Live => continue,
                 LaneRole::File => files,
                 LaneRole::Direct => 1,
             };
-            self.former.set_slots(*key, self.file_slots(feeds));
+            self.former.set_slots(lane.key, self.file_slots(feeds));
         }
     }
 
@@ -516,16 +584,6 @@ impl<T> PointCore<T> {
         let claims = self.former.drain(|key, part, payload| parts.push(Part { key, part, payload }));
         GivenUp { parts, claims }
     }
-}
-
-/// The share of a batch that a lane of `weight` has, rounded up, where it is more than its `slots`. A lane that is alone, or
-/// that asks for no more than any other, is not meant.
-fn unhonoured_share(weight: u32, total_weight: u64, max_batch: usize, slots: usize) -> Option<usize> {
-    if weight <= 1 || u64::from(weight) == total_weight {
-        return None;
-    }
-    let share = (u64::from(weight) * max_batch as u64).div_ceil(total_weight.max(1)) as usize;
-    (share > slots).then_some(share)
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ mod values;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 use nv_core::MonoTime;
 
 use self::entries::EntryTable;
 use self::lane::{Lane, Waiting};
 pub(crate) use self::values::{
-    BoundPart, Decision, EntryKey, FormerConfig, LaneKey, LaneSpec, Refusal, Released, Taken,
+    BoundPart, Decision, EntryKey, EntryState, FormerConfig, LaneKey, LaneSpec, Refusal, Released, Taken,
 };
 use super::core::Verdict;
 use super::standing::StandingChange;
@@ -119,16 +120,19 @@ impl<T> Former<T> {
     }
 
     /// Removes a lane. What waits in it goes to `dropped`; what is being computed finds its key void when it comes back.
-    pub(crate) fn detach(&mut self, key: LaneKey, dropped: impl FnMut(T)) {
+    /// Returns how many frames were given up by it; a claim is none yet.
+    pub(crate) fn detach(&mut self, key: LaneKey, dropped: impl FnMut(T)) -> usize {
         let Some(slot) = self.lanes.get_mut(key.index()).filter(|slot| slot.generation == key.generation) else {
-            return;
+            return 0;
         };
-        let Some(lane) = slot.lane.take() else { return };
+        let Some(lane) = slot.lane.take() else { return 0 };
         slot.generation = slot.generation.wrapping_add(1);
         self.quarantined -= usize::from(lane.standing.is_quarantined());
         self.pending -= lane.waiting.len();
         self.dispatched -= self.entries.remove_lane(key);
+        let claims = lane.waiting.iter().filter(|w| w.bound.is_none()).count();
         lane.waiting.into_iter().filter_map(|w| w.bound).map(|b| b.payload).for_each(dropped);
+        lane.used - claims
     }
 
     /// Changes how many slots a lane has. Slots in use beyond it are freed as usual.
@@ -146,9 +150,16 @@ impl<T> Former<T> {
         }
     }
 
-    /// Whether the lane's source runs, as far as is known.
-    pub(crate) fn is_running(&self, key: LaneKey) -> bool {
-        self.lane(key).is_some_and(|lane| lane.running)
+    /// Notes that a part of a lane's was computed.
+    pub(crate) fn note_computed(&mut self, key: LaneKey, now: MonoTime) {
+        if let Some(lane) = self.lane_mut(key) {
+            lane.computed_at = Some(now);
+        }
+    }
+
+    /// Whether the lane has something here, or something of its was computed at `since` or later.
+    pub(crate) fn is_active(&self, key: LaneKey, since: MonoTime) -> bool {
+        self.lane(key).is_some_and(|lane| lane.used > 0 || lane.computed_at.is_some_and(|at| at >= since))
     }
 
     /// The lane of an entry that is here.
@@ -321,10 +332,25 @@ impl<T> Former<T> {
         change
     }
 
+    /// Forgets what is held against lanes; returns those that were quarantined.
+    pub(crate) fn forgive(&mut self) -> Vec<LaneKey> {
+        let pass = self.pass;
+        let mut released = Vec::new();
+        for (index, slot) in self.lanes.iter_mut().enumerate() {
+            let Some(lane) = &mut slot.lane else { continue };
+            if std::mem::take(&mut lane.standing).is_quarantined() {
+                lane.pass = lane.pass.max(pass);
+                released.push(LaneKey { index: index as u32, generation: slot.generation });
+            }
+        }
+        self.quarantined = 0;
+        released
+    }
+
     /// Gives an entry up, wherever its parts are: frees its slot, so that their results are discarded or they are never
-    /// computed. Those that were still waiting go to `dropped`.
-    pub(crate) fn abandon(&mut self, key: EntryKey, dropped: impl FnMut(T)) {
-        let Some(entry) = self.entries.get(key).copied() else { return };
+    /// computed. Those that were still waiting go to `dropped`. False if it was here no more.
+    pub(crate) fn abandon(&mut self, key: EntryKey, dropped: impl FnMut(T)) -> bool {
+        let Some(entry) = self.entries.get(key).copied() else { return false };
         self.dispatched -= entry.computing as usize;
         self.pending -= entry.waiting as usize;
         if let Some(lane) = self.lane_mut(entry.lane)
@@ -335,6 +361,7 @@ impl<T> Former<T> {
             parts.filter_map(|w| w.bound).map(|b| b.payload).for_each(dropped);
         }
         self.free(key);
+        true
     }
 
     /// Takes out everything that waits. Returns the lanes that lost claims by it, and how many.
@@ -359,10 +386,24 @@ impl<T> Former<T> {
         claims
     }
 
-    /// When the latest of an entry's parts was dispatched; `None` if none is being computed: those that are left wait their
-    /// turn, or the entry has gone.
-    pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
-        self.entries.get(key).filter(|e| e.computing > 0)?.dispatched
+    /// What becomes of an entry. One of a live lane that waits is too old once it would not be computed any more, should its
+    /// turn ever come; what was begun, if it gets no further for `answer_limit` beyond that.
+    pub(crate) fn state_of(&self, now: MonoTime, key: EntryKey, answer_limit: Duration) -> EntryState {
+        let Some(entry) = self.entries.get(key) else { return EntryState::Gone };
+        if let Some(at) = entry.dispatched.filter(|_| entry.computing > 0) {
+            return EntryState::Dispatched(at);
+        }
+        let Some(lane) = self.lane(entry.lane).filter(|lane| lane.spec.live) else { return EntryState::Waiting };
+        let max_age = self.config.max_age;
+        let too_old = match entry.dispatched {
+            Some(begun) => now.since(begun) > max_age + answer_limit,
+            None => {
+                let waiting = lane.waiting.iter().find(|w| w.key == key);
+                let received = waiting.and_then(|w| w.bound.as_ref()).map(|bound| bound.received);
+                received.is_some_and(|received| now.since(received) > max_age)
+            }
+        };
+        if too_old { EntryState::TooOld } else { EntryState::Waiting }
     }
 
     /// Parts and claims that wait.
@@ -394,11 +435,6 @@ impl<T> Former<T> {
     /// A lane's weight; 0 if it has gone.
     pub(crate) fn weight(&self, key: LaneKey) -> u32 {
         self.lane(key).map_or(0, |l| l.spec.weight)
-    }
-
-    /// The weights of all lanes together.
-    pub(crate) fn total_weight(&self) -> u64 {
-        self.lanes().map(|l| u64::from(l.spec.weight)).sum()
     }
 
     // --- Inside.

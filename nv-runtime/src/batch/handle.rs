@@ -3,9 +3,9 @@ use std::sync::atomic::AtomicUsize;
 use nv_core::{Clock as _, Frame, Name};
 use nv_perception::{BatchCapabilities, BatchEntry, Perception, Region, StageOutput};
 
-use super::point::Point;
+use super::point::{GivenUpFor, Point};
 use super::route::{LaneKind, Reply, empty_perception};
-use super::{BatchConfig, BatchError, BatchMetrics, LaneKey, Refusal};
+use super::{ANSWER_GRACE, BatchConfig, BatchError, BatchMetrics, EntryState, LaneKey, Refusal};
 use crate::feed::Inbox;
 use crate::sync::Arc;
 
@@ -99,17 +99,26 @@ impl BatchHandle {
         let limit = point.config.response_timeout;
         let mut results = Vec::with_capacity(1);
         let mut until = point.clock.now() + limit;
+        let mut was_gone = false;
         loop {
             inbox.wait(Some(point.clock.instant(until)));
             inbox.take(&mut results);
             if let Some(completion) = results.pop() {
                 return completion.result;
             }
-            // The limit runs from dispatch; while the entry waits its turn it starts over.
             let now = point.clock.now();
-            until = point.dispatched_at(key).unwrap_or(now) + limit;
+            let state = point.state_of(key);
+            until = match state {
+                // The limit runs from dispatch; while the entry waits its turn it starts over.
+                EntryState::Waiting | EntryState::TooOld => now + limit,
+                EntryState::Dispatched(at) => at + limit,
+                // Its result is on its way, if there is one.
+                EntryState::Gone if !was_gone => now + ANSWER_GRACE,
+                EntryState::Gone => now,
+            };
+            was_gone = state == EntryState::Gone;
             if until <= now {
-                point.abandon(key, true);
+                point.abandon(key, GivenUpFor::Timeout);
                 // The result may have come in between.
                 inbox.take(&mut results);
                 return results.pop().map_or_else(|| Err(BatchError::Timeout { batch: batch(), limit }), |c| c.result);

@@ -5,7 +5,7 @@ use nv_core::{Clock as _, HealthKind};
 use nv_perception::{BatchEntry, BatchProcessor, BatchTrace, StageError, StageErrorKind, StageOutput};
 
 use super::attempt::{Attempt, AttemptConfig, CallResult};
-use super::breaker::Backoff;
+use super::breaker::RebuildPace;
 use super::core::Verdict;
 use super::point::{Batch, Point};
 use super::route::{BatchReport, Job, Reply};
@@ -67,16 +67,18 @@ impl Instance {
         let name = format!("{} {}", self.point.name, self.index);
         let attempt = Attempt::recorded(AttemptConfig { instance: self.index }, self.point.decisions.as_ref(), &name);
         let mut buffers = Buffers { attempt, ..Buffers::default() };
-        let mut backoff = Backoff::default();
+        let mut pace = RebuildPace::default();
         loop {
             if processor.is_some() {
-                backoff = Backoff::default();
                 if self.point.next_batch(self.index, &mut buffers.batch).is_none() {
                     return;
                 }
-                self.compute(processor, &mut buffers);
+                if self.compute(processor, &mut buffers) {
+                    pace.computed();
+                }
             } else {
-                if !self.point.wait_unable(self.point.clock.now() + backoff.next_wait()) {
+                let wait = pace.next_wait();
+                if !wait.is_zero() && !self.point.wait_unable(self.point.clock.now() + wait) {
                     return;
                 }
                 *processor = self.rebuild();
@@ -84,8 +86,9 @@ impl Instance {
         }
     }
 
-    /// Computes one batch and routes its results. What is called again after a failure is [`Attempt`]'s to say.
-    fn compute(&self, processor: &mut Option<Processor>, buffers: &mut Buffers) {
+    /// Computes one batch and routes its results. What is called again after a failure is [`Attempt`]'s to say; a processor
+    /// that was lost is built anew only for that. Returns whether anything was computed.
+    fn compute(&self, processor: &mut Option<Processor>, buffers: &mut Buffers) -> bool {
         let Buffers { batch, routes, entries, failed, attempt, outcomes, verdicts, wanted } = buffers;
         for (slot, taken) in batch.taken.drain(..).enumerate() {
             let Job { entry, reply } = taken.payload;
@@ -95,31 +98,37 @@ impl Instance {
         let size = entries.len();
         failed.clear();
         failed.resize(size, None);
-        let started = self.point.clock.now();
-        attempt.begin(size, batch.idempotent, started + self.point.config.response_timeout);
-        while let Some(part) = attempt.next_call(self.point.clock.now(), processor.is_some()) {
+        let clock = &self.point.clock;
+        let mut took = Duration::ZERO;
+        attempt.begin(size, batch.idempotent, clock.now() + self.point.config.response_timeout);
+        loop {
+            if processor.is_none() && attempt.has_more(clock.now()) {
+                *processor = self.rebuild();
+            }
+            let Some(part) = attempt.next_call(clock.now(), processor.is_some()) else { break };
+            if attempt.retries() {
+                self.point.calls_again(self.index);
+            }
             // The processor may have left them in another order.
             entries.sort_unstable_by_key(BatchEntry::slot);
+            let called = clock.now();
             attempt.called(self.call(processor, &mut entries[part.clone()], &mut failed[part]));
+            took += clock.now().since(called);
         }
-        let took = self.point.clock.now().since(started);
 
         take_outcomes(entries, failed, outcomes);
         verdicts.clear();
         verdicts.extend(outcomes.iter().enumerate().map(|(slot, outcome)| attempt.verdict(slot, outcome.is_ok())));
         let error = failed.iter().flatten().next().map(|e| e.to_string());
-        let report = BatchReport {
-            instance: self.index,
-            took,
-            retried: attempt.retried(),
-            at_fault: attempt.at_fault(),
-            error: error.as_deref(),
-        };
+        let report = BatchReport { instance: self.index, took, retried: attempt.retried(), error: error.as_deref() };
         let parts = routes.iter().map(|route| route.key).zip(verdicts.iter().copied());
         self.point.close_batch(parts, &report, wanted);
-        self.report_failures(outcomes);
 
+        let mut failure: Option<(usize, Arc<StageError>)> = None;
         for (slot, (route, outcome)) in routes.drain(..).zip(outcomes.drain(..)).enumerate() {
+            if let Err(error) = &outcome {
+                failure.get_or_insert_with(|| (0, Arc::clone(error))).0 += 1;
+            }
             if !wanted[slot] {
                 continue;
             }
@@ -128,10 +137,14 @@ impl Instance {
                 outcome.map_err(|error| BatchError::ProcessingFailed { batch: self.point.name.clone(), error });
             route.reply.send((route.key, route.part), result, Some((trace, took)));
         }
+        if let Some((failed, error)) = failure {
+            self.report_failure(failed, &error);
+        }
+        verdicts.contains(&Verdict::Computed)
     }
 
     /// Calls the processor for `entries` and marks in `failed` whether the call failed. A processor that is of no more use is
-    /// thrown away and built anew; that is tried once, at once.
+    /// thrown away.
     fn call(
         &self,
         processor: &mut Option<Processor>,
@@ -154,22 +167,16 @@ impl Instance {
                 }
                 *processor = None;
                 self.point.instance_lost(self.index, error.to_string());
-                // What waits need not fail for it.
-                *processor = self.rebuild();
                 CallResult::Broke
             }
         }
     }
 
-    fn report_failures(&self, outcomes: &[Outcome]) {
-        let failed = outcomes.iter().filter(|o| o.is_err()).count();
-        if let Some(error) = outcomes.iter().find_map(|o| o.as_ref().err()) {
-            let batch = self.point.name.clone();
-            tracing::debug!(%batch, failed, %error, detail = error.detail(), "entries failed");
-            self.point
-                .health
-                .report(None, HealthKind::BatchFailed { batch, entries: failed, error: error.to_string() });
-        }
+    /// Tells that so many entries of a batch have failed, and of the first why.
+    fn report_failure(&self, failed: usize, error: &StageError) {
+        let batch = self.point.name.clone();
+        tracing::debug!(%batch, failed, %error, detail = error.detail(), "entries failed");
+        self.point.health.report(None, HealthKind::BatchFailed { batch, entries: failed, error: error.to_string() });
     }
 
     fn rebuild(&self) -> Option<Processor> {

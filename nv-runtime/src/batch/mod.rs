@@ -20,17 +20,21 @@ mod standing;
 pub(crate) use self::attempt::Attempt;
 pub(crate) use self::core::PointCore;
 pub use config::{BatchConfig, BatchConfigError};
-pub(crate) use former::EntryKey;
-pub(crate) use former::{LaneKey, Refusal};
+pub(crate) use former::{EntryKey, EntryState, LaneKey, Refusal};
 pub use handle::{BatchHandle, BatchRequest};
-pub use metrics::{BatchMetrics, Quantiles};
+pub use metrics::{BatchMetrics, Quantiles, TIME_BUCKETS_MS};
 pub use outcome::{BatchError, BatchStartError};
-pub(crate) use point::Point;
+pub(crate) use point::{GivenUpFor, Point};
 pub(crate) use route::{ClaimRoute, Completion, LaneKind, Reply, empty_perception};
+
+use std::time::Duration;
 
 use nv_perception::{BatchProcessor, StageError};
 
 use crate::sync::Arc;
+
+/// An entry is gone from its point before its result is handed over. So long later there is none.
+pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(100);
 
 /// Builds one processor of a batch point. Called on the instance's thread, once for each instance and again after a panic or
 /// a lost device.
@@ -41,7 +45,7 @@ pub type ProcessorFactory = Arc<dyn Fn() -> Result<Box<dyn BatchProcessor>, Stag
 pub(crate) mod cores {
     pub(crate) use super::{
         attempt::{Attempt, CallResult},
-        breaker::{Backoff, BreakerChange},
+        breaker::{BreakerChange, RebuildPace},
         core::{BreakerEvent, GivenUp, InstanceStep, LaneRole, PointCore, PointLimits, PointPhase, Verdict},
         former::{BoundPart, Decision, Taken},
         standing::StandingChange,

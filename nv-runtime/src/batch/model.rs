@@ -171,8 +171,7 @@ fn start_hasty(point: &Arc<Point>) -> Vec<JoinHandle<()>> {
             for taken in batch.taken.drain(..) {
                 taken.payload.reply.send((taken.key, taken.part), Ok(StageOutput::default()), None);
             }
-            let report =
-                BatchReport { instance: 0, took: Duration::ZERO, retried: false, at_fault: false, error: None };
+            let report = BatchReport { instance: 0, took: Duration::ZERO, retried: false, error: None };
             point.close_batch(keys.into_iter(), &report, &mut wanted);
         }
     };

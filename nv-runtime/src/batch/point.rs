@@ -1,18 +1,23 @@
+mod state;
+
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use nv_core::{Clock as _, DropReason, Frame, HealthKind, MonoTime, Name};
 use nv_perception::{BatchCapabilities, BatchEntry, BatchKey};
 
+use self::state::{AttachedLane, State, bind};
 use super::account::Account;
 use super::breaker::BreakerChange;
-use super::core::{BreakerEvent, GivenUp, InstanceStep, LaneRole, Part, PointCore, PointLimits, PointPhase, Verdict};
+use super::core::{
+    BreakerEvent, InstanceStep, LaneRole, Part, PointCore, PointLimits, PointPhase, Unhonoured, Verdict,
+};
 use super::former::{BoundPart, Decision, Taken};
 use super::metrics::BatchMetrics;
-use super::route::{BatchReport, Job, LaneKind, Reply, Waiting, empty_perception};
+use super::route::{BatchReport, Job, LaneKind, Reply};
 use super::standing::StandingChange;
-use super::{BatchConfig, BatchError, EntryKey, LaneKey, Refusal};
+use super::{BatchConfig, BatchError, EntryKey, EntryState, LaneKey, Refusal};
 use crate::decisions::{DecisionLog, Recorded as _};
 use crate::health::HealthHub;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, SystemClock};
@@ -29,35 +34,21 @@ pub(crate) struct Point {
     state: Mutex<State>,
     /// Signalled when something was submitted, or the phase changed. Instances that have a processor wait here.
     wake: Condvar,
-    /// The same for instances that have none: else they would take wake-ups from those who could work.
+    /// Signalled when the phase changed: instances that have none wait here. They would take wake-ups from those who can work.
     wake_unable: Condvar,
     /// What the processors want entries of a batch to have in common; known once one of them is ready.
     batch_key: OnceLock<BatchKey>,
 }
 
-struct State {
-    core: PointCore<Job>,
-    /// By the index of their keys.
-    lanes: Vec<Option<AttachedLane>>,
-    /// Instances that wait on `wake`.
-    idle: usize,
-    /// The earliest time at which one of them looks again by itself, as far as is known.
-    armed: Option<MonoTime>,
-    /// Instances that wait on `wake_unable`.
-    idle_unable: usize,
-    /// Why the last instance that lost its processor did.
-    trouble: String,
-    account: Account,
-    capabilities: Option<BatchCapabilities>,
-}
-
-struct AttachedLane {
-    key: LaneKey,
-    /// The feed that it belongs to; `None` for the direct API.
-    feed: Option<Name>,
-    kind: LaneKind,
-    /// How many slots the lane has; the point changes it as feeds come and go.
-    slots: Arc<AtomicUsize>,
+/// Why an entry is given up before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GivenUpFor {
+    /// Its answer is overdue.
+    Timeout,
+    /// It waits, and is too old to be computed.
+    Age,
+    /// Nobody wants its results any more.
+    NoUse,
 }
 
 /// A batch on its way to a processor.
@@ -87,7 +78,6 @@ impl Point {
             lanes: Vec::new(),
             idle: 0,
             armed: None,
-            idle_unable: 0,
             trouble: String::new(),
             account: Account::new(config.max_batch_size, config.instances, clock.now()),
             capabilities: None,
@@ -120,18 +110,18 @@ impl Point {
         if state.lanes.len() <= index {
             state.lanes.resize_with(index + 1, || None);
         }
-        let unhonoured = state.core.unhonoured_share(key);
-        if let (Some(share), Some(feed)) = (unhonoured, &feed) {
-            let (batch, slots) = (&self.name, state.core.slots(key));
+        state.lanes[index] = Some(AttachedLane { key, feed, kind, slots });
+        state.tell_slots();
+        let found = state.core.newly_unhonoured();
+        let unhonoured: Vec<_> = found.into_iter().filter_map(|lane| Some((state.feed_of(lane.lane)?, lane))).collect();
+        // Other file feeds may have fewer slots by it, and one without a free slot is not waited for.
+        self.wake_one(state);
+        for (feed, Unhonoured { weight, share, slots, .. }) in unhonoured {
             tracing::warn!(
-                %feed, %batch, weight, slots, share,
+                %feed, batch = %self.name, weight, slots, share,
                 "the feed's share of a batch is more than it has slots for (max_in_flight_per_feed): it gets less than its weight"
             );
         }
-        state.lanes[index] = Some(AttachedLane { key, feed, kind, slots });
-        state.tell_slots();
-        // Other file feeds may have fewer slots by it, and one without a free slot is not waited for.
-        self.wake_one(state);
         key
     }
 
@@ -139,12 +129,14 @@ impl Point {
     pub(crate) fn detach(&self, key: LaneKey) {
         let mut state = self.state.lock();
         let mut gone = Vec::new();
-        state.core.detach(key, |job| gone.push(job));
+        state.account.counts.abandoned += state.core.detach(key, |job| gone.push(job)) as u64;
+        let wedged = state.core.find_wedged(self.clock.now());
         let lane = state.lanes.get_mut(key.index()).and_then(|lane| lane.take_if(|l| l.key == key));
         state.tell_slots();
         self.wake_one(state);
         // Frames and channels are given back without the lock.
         drop((gone, lane));
+        self.report_wedged(&wedged);
     }
 
     /// Submits an entry for a whole frame. `next_due`: when the lane's next frame is due, as far as is known.
@@ -194,22 +186,23 @@ impl Point {
         let count = parts.len() as u64;
         let mut state = self.state.lock();
         let submitted = state.core.submit(now, key, frame, next_due, parts);
+        let wedged = state.core.find_wedged(now);
         match submitted {
             Ok(_) => {
                 state.account.counts.submitted += count;
                 self.wake_one(state);
             }
-            // A feed waits until there is room, and loses nothing.
-            Err(refusal @ (Refusal::NoSlot | Refusal::Full)) => {
-                let lane = state.lanes.get(key.index()).and_then(Option::as_ref);
+            // A feed waits until there is room, and loses nothing; or it counts the frame as dropped.
+            Err(refusal) => {
+                let lane = state.lane(key);
                 let direct = lane.is_some_and(|l| matches!(l.kind, LaneKind::Direct));
                 let feed = lane.and_then(|l| l.feed.clone());
                 state.account.counts.rejected += u64::from(direct);
                 drop(state);
                 self.refused(feed.as_ref(), refusal);
             }
-            Err(Refusal::NoLane | Refusal::Down) => {}
         }
+        self.report_wedged(&wedged);
         submitted
     }
 
@@ -226,6 +219,7 @@ impl Point {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let (taken, refusal) = state.core.claim(now, key, count, next_due);
+        let wedged = state.core.find_wedged(now);
         let feed = state.lanes.get(key.index()).and_then(Option::as_ref).and_then(|l| l.feed.clone());
         if taken > 0 {
             self.wake_one(state);
@@ -233,6 +227,7 @@ impl Point {
             drop(state);
         }
         refusal.iter().for_each(|refusal| self.refused(feed.as_ref(), *refusal));
+        self.report_wedged(&wedged);
         (taken, refusal)
     }
 
@@ -243,44 +238,69 @@ impl Point {
         self.wake_one(state);
     }
 
-    /// Gives an entry up. It is not computed, or its results are discarded. If it got no answer in time, an instance whose
-    /// call has lasted that long is named as wedged.
-    pub(crate) fn abandon(&self, key: EntryKey, timed_out: bool) {
-        let now = self.clock.now();
+    /// Gives an entry up. It is not computed, or its results are discarded.
+    pub(crate) fn abandon(&self, key: EntryKey, why: GivenUpFor) {
+        let mut gone = Vec::new();
         let mut state = self.state.lock();
-        let abandoned = state.core.abandon(now, key, timed_out);
-        state.account.counts.timed_out += u64::from(timed_out);
+        let was_here = state.core.abandon(key, |job| gone.push(job));
+        let wedged = state.core.find_wedged(self.clock.now());
+        let counts = &mut state.account.counts;
+        match why {
+            _ if !was_here => {}
+            GivenUpFor::Timeout => counts.timed_out += 1,
+            GivenUpFor::Age => counts.expired += gone.len() as u64,
+            GivenUpFor::NoUse => counts.abandoned += 1,
+        }
         // What is left may be a batch of its own, once this stands in its way no more.
         self.wake_one(state);
-        drop(abandoned.payloads);
-        for instance in abandoned.wedged {
+        drop(gone);
+        self.report_wedged(&wedged);
+    }
+
+    /// What becomes of an entry.
+    pub(crate) fn state_of(&self, key: EntryKey) -> EntryState {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        let (entry, wedged) = (state.core.state_of(now, key), state.core.find_wedged(now));
+        drop(state);
+        self.report_wedged(&wedged);
+        entry
+    }
+
+    /// Names instances that are wedged. For those whose claims wait, and who have no entry to ask for.
+    pub(crate) fn inspect(&self) {
+        let wedged = self.state.lock().core.find_wedged(self.clock.now());
+        self.report_wedged(&wedged);
+    }
+
+    fn report_wedged(&self, instances: &[usize]) {
+        for &instance in instances {
             let (batch, limit) = (self.name.clone(), self.config.response_timeout);
             self.health.report(None, HealthKind::InstanceWedged { batch, instance, limit });
         }
-    }
-
-    /// When the latest of an entry's parts was dispatched, if any is being computed.
-    pub(crate) fn dispatched_at(&self, key: EntryKey) -> Option<MonoTime> {
-        self.state.lock().core.dispatched_at(key)
     }
 
     pub(crate) fn metrics(&self) -> BatchMetrics {
         let now = self.clock.now();
         let state = self.state.lock();
         let served = |lane: &AttachedLane| Some((lane.feed.clone()?, state.core.served(lane.key)));
+        let metrics = state.account.metrics(now);
+        let max_batch = state.core.max_batch();
         BatchMetrics {
+            max_batch,
+            fill: metrics.mean_size() / max_batch as f64,
             pending: state.core.pending(),
             in_dispatch: state.core.in_dispatch(),
             served: state.lanes.iter().flatten().filter_map(served).collect(),
             down: state.core.is_down(),
-            ..state.account.metrics(now)
+            ..metrics
         }
     }
 
     /// Of each instance, how long it has been computing a batch, if it does, and whether it is wedged.
     pub(crate) fn calls(&self) -> Vec<(Option<Duration>, bool)> {
         let (now, state) = (self.clock.now(), self.state.lock());
-        state.core.calls().map(|(since, wedged)| (since.map(|since| now.since(since)), wedged)).collect()
+        state.core.calls(now).map(|(since, wedged)| (since.map(|since| now.since(since)), wedged)).collect()
     }
 
     pub(crate) fn capabilities(&self) -> BatchCapabilities {
@@ -323,10 +343,16 @@ impl Point {
     /// An instance's processor is gone.
     pub(super) fn instance_lost(&self, instance: usize, error: String) {
         let mut state = self.state.lock();
-        state.core.instance_lost();
+        state.core.instance_lost(instance);
         state.trouble.clone_from(&error);
         drop(state);
         self.health.report(None, HealthKind::ProcessorRebuilding { batch: self.name.clone(), instance, error });
+    }
+
+    /// An instance calls its processor once more for its batch.
+    pub(super) fn calls_again(&self, instance: usize) {
+        let now = self.clock.now();
+        self.state.lock().core.calls_again(now, instance);
     }
 
     /// Takes in a rebuild that succeeded.
@@ -406,9 +432,7 @@ impl Point {
             if self.clock.now() >= until {
                 return true;
             }
-            state.idle_unable += 1;
             state = self.wake_unable.wait_until(state, self.clock.instant(until));
-            state.idle_unable -= 1;
         }
     }
 
@@ -416,7 +440,7 @@ impl Point {
     /// are still wanted.
     pub(super) fn close_batch(
         &self,
-        parts: impl ExactSizeIterator<Item = (EntryKey, Verdict)>,
+        parts: impl ExactSizeIterator<Item = (EntryKey, Verdict)> + Clone,
         report: &BatchReport<'_>,
         wanted: &mut Vec<bool>,
     ) {
@@ -424,14 +448,16 @@ impl Point {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let size = parts.len();
-        let counts = &mut state.account.counts;
-        let parts = parts.inspect(|(_, verdict)| match verdict {
-            Verdict::Computed => counts.processed += 1,
-            Verdict::Guilty | Verdict::Unlucky => counts.failed += 1,
-        });
         wanted.clear();
-        let closed = state.core.close_batch(now, report.instance, report.at_fault, parts, |is| wanted.push(is));
-        state.account.computed(size, report);
+        let closed = state.core.close_batch(now, report.instance, parts.clone(), |is| wanted.push(is));
+        let mut any = false;
+        for ((_, verdict), wanted) in parts.zip(&*wanted) {
+            let counts = &mut state.account.counts;
+            let computed = verdict == Verdict::Computed;
+            any |= computed;
+            *(if computed { &mut counts.processed } else { &mut counts.failed }) += u64::from(*wanted);
+        }
+        state.account.computed(size, any, report);
         let feeds: Vec<_> =
             closed.standings.iter().filter_map(|(lane, change)| Some((state.feed_of(*lane)?, *change))).collect();
         if closed.breaker.change == BreakerChange::Down {
@@ -490,13 +516,9 @@ impl Point {
                 Decision::WaitUntil(at) => state.armed.is_none_or(|armed| armed > at),
                 Decision::Idle => false,
             };
-        let unable = state.core.able() == 0 && state.idle_unable > 0;
         drop(state);
         if idle {
             self.wake.notify_one();
-        }
-        if unable {
-            self.wake_unable.notify_one();
         }
     }
 
@@ -516,84 +538,5 @@ impl Point {
     }
 }
 
-/// Finds the frame for a claim, at its feed's intake; adds to `superseded` how many were passed over for it.
-fn bind(
-    lanes: &[Option<AttachedLane>],
-    now: MonoTime,
-    lane: LaneKey,
-    entry: EntryKey,
-    superseded: &mut u64,
-) -> Option<Job> {
-    let LaneKind::Live(route) = &lanes.get(lane.index())?.as_ref()?.kind else { return None };
-    let queued = route.intake.bind(now, entry, superseded)?;
-    let feed = route.intake.feed().clone();
-    let entry = BatchEntry::new(feed, queued.session, queued.frame, None, empty_perception());
-    Some(Job { entry, reply: route.reply.clone() })
-}
-
-impl State {
-    /// Tells lanes how many slots they have.
-    fn tell_slots(&self) {
-        for lane in self.lanes.iter().flatten() {
-            lane.slots.store(self.core.slots(lane.key), Ordering::Relaxed);
-        }
-    }
-
-    fn lane(&self, key: LaneKey) -> Option<&AttachedLane> {
-        self.lanes.get(key.index())?.as_ref().filter(|l| l.key == key)
-    }
-
-    /// The feed that a lane belongs to, where the lane knows it.
-    fn feed_of(&self, key: LaneKey) -> Option<Name> {
-        self.lane(key)?.feed.clone()
-    }
-
-    /// What was given up, with the intakes that its claims were made by.
-    fn routes_of(&self, given_up: GivenUp<Job>) -> Waiting {
-        let intake = |key: LaneKey| match &self.lane(key)?.kind {
-            LaneKind::Live(route) => Some(route.intake.clone()),
-            LaneKind::File | LaneKind::Direct => None,
-        };
-        let claims = given_up.claims.into_iter().filter_map(|(key, n)| Some((intake(key)?, n))).collect();
-        Waiting { jobs: given_up.parts, claims }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use nv_core::{FrameHeader, FramePool, PixelFormat, Size};
-
-    use super::*;
-    use crate::batch::Completion;
-    use crate::feed::Inbox;
-
-    #[test]
-    fn nothing_waits_for_a_processor_that_can_not_be_built_anew() {
-        let clock = Arc::new(SystemClock::new());
-        let health = HealthHub::new(clock.clone(), 8);
-        let point = Point::new("detector".into(), BatchConfig::default(), clock, health, None);
-        let lane = point.attach(None, LaneKind::Direct, 1, Arc::default());
-        let inbox = Arc::new(Inbox::new());
-        let picture = || {
-            let header = FrameHeader::new(Size::new(2, 2), PixelFormat::Gray8);
-            FramePool::new(0).take(header).unwrap().freeze()
-        };
-        let submit = || {
-            let entry = BatchEntry::new("direct".into(), 0, picture(), None, empty_perception());
-            point.submit(lane, entry, Reply { inbox: inbox.clone(), step: 0 }, None)
-        };
-        let failed = || {
-            let mut results = Vec::new();
-            inbox.take(&mut results);
-            results.iter().filter(|c: &&Completion| matches!(c.result, Err(BatchError::Unavailable { .. }))).count()
-        };
-        submit().unwrap();
-        for _ in 0..4 {
-            point.rebuild_failed("no device".into());
-        }
-        assert_eq!(failed(), 0, "it may come back");
-        point.rebuild_failed("no device".into());
-        assert_eq!(failed(), 1, "it is down");
-        assert_eq!(submit(), Err(Refusal::Down));
-    }
-}
+mod tests;

@@ -58,12 +58,10 @@ pub(crate) struct Completion {
 pub(super) struct BatchReport<'a> {
     /// The instance that computed it.
     pub(super) instance: usize,
-    /// How long it took, retries included.
+    /// How long the calls of the processor took together, without what was built anew between them.
     pub(super) took: Duration,
     /// Whether the processor was called more than once for it.
     pub(super) retried: bool,
-    /// Whether the processor itself was at fault, for all that is known.
-    pub(super) at_fault: bool,
     /// Why the processor failed, if it did.
     pub(super) error: Option<&'a str>,
 }

@@ -14,8 +14,9 @@ const REFORMED: u32 = 8;
 /// In quarantine, at most one entry in this time.
 const PACE: Duration = Duration::from_secs(1);
 
-/// A feed's standing at a batch point. An entry of several parts has failed if none of them was computed. Of its last 64 entries (at least 8 seen) more than half failed alone: then it is
-/// quarantined, and its entries go one per batch, at most one a second, until 8 in a row succeed.
+/// A feed's standing at a batch point. An entry of several parts has failed if none of them was computed. Of its last 64
+/// entries (at least 8 seen) more than half failed alone: then it is quarantined, and its entries go one per batch, at most one
+/// a second, until 8 in a row succeed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standing {
     /// One bit for each of the last entries, the newest lowest; set: it failed.

@@ -62,9 +62,10 @@ fn sample() -> String {
             (Vec::new(), vec![None, Some(BoundPart { payload: (), received: ms(2), batch_key: 0 })]);
         point.next_batch(ms(9), 0, &mut batch, &mut Vec::new(), |_, _| frames.pop().flatten());
         assert_eq!(batch.len(), 1);
-        point.close_batch(ms(19), 0, false, batch.iter().map(|t| (t.key, Verdict::Computed)), |_| ());
+        point.close_batch(ms(19), 0, batch.iter().map(|t| (t.key, Verdict::Computed)), |_| ());
+        let limit = Duration::from_secs(5);
         let step =
-            CoreStep { kind: StepKind::Batch, gated: false, claims: true, response_timeout: Duration::from_secs(5) };
+            CoreStep { kind: StepKind::Batch, gated: false, claims: true, response_timeout: limit, look_after: limit };
         let config = CoreConfig { live: true, max_in_pipeline: None, on_step_error: StepErrorPolicy::Drop };
         let mut feed = FeedCore::recorded(FeedPlan { config, steps: vec![step] }, Some(log), "gate");
         feed.look(1, 0, false);

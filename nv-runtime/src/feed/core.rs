@@ -11,7 +11,7 @@ pub(crate) use self::record::FeedPlan;
 use self::record::Input;
 use super::StepErrorPolicy;
 use super::flow::{Flow, FlowStep, StepKind, Turn};
-use crate::batch::{EntryKey, Refusal};
+use crate::batch::{ANSWER_GRACE, EntryKey, EntryState, Refusal};
 use crate::decisions::{At, CoreLog, nanos};
 
 /// A step, as far as it decides.
@@ -25,6 +25,9 @@ pub(crate) struct CoreStep {
     /// How long its answer may take, from dispatch.
     #[serde(with = "nanos")]
     pub(crate) response_timeout: Duration,
+    /// How long after its submission, and again while it waits its turn, what has become of an entry is looked at.
+    #[serde(with = "nanos")]
+    pub(crate) look_after: Duration,
 }
 
 /// The part of a feed's config that decides.
@@ -46,7 +49,7 @@ pub(crate) enum Action {
         /// How many.
         count: usize,
     },
-    /// Ask the batch point whether it has dispatched the frame: [`FeedCore::checked`].
+    /// Ask the batch point what becomes of the frame: [`FeedCore::checked`].
     Check {
         /// The frame.
         seq: u64,
@@ -54,6 +57,11 @@ pub(crate) enum Action {
         step: usize,
         /// Its entry.
         key: EntryKey,
+    },
+    /// Have the batch point of a step look after its instances: claims wait there, and nobody answers for them.
+    Inspect {
+        /// The step.
+        step: usize,
     },
     /// Build broken stages anew: [`FeedCore::rebuilt`] or [`FeedCore::restart_at`].
     Rebuild,
@@ -65,6 +73,20 @@ pub(crate) enum Action {
     Finish,
     /// Wait for an event, at most until then.
     Wait(#[serde(with = "nanos")] Option<MonoTime>),
+}
+
+/// How it stands with a frame at a batch point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Checked {
+    /// There is still time.
+    Fine,
+    /// Its answer is overdue.
+    Overdue,
+    /// It waits, and is too old to be computed.
+    TooOld,
+    /// There will be no answer.
+    Lost,
 }
 
 /// What became of a frame whose step failed.
@@ -122,8 +144,10 @@ struct AtPoint {
     key: EntryKey,
     /// Results that are still to come.
     parts: u32,
-    /// When to look whether they are overdue.
+    /// When to look what has become of it.
     check_at: MonoTime,
+    /// Whether the point had it no more when it was last looked at.
+    gone: bool,
 }
 
 impl<P> FeedCore<P> {
@@ -237,7 +261,7 @@ impl<P> FeedCore<P> {
         self.claims += made;
         if let Some(step) = self.steps.first_mut() {
             step.full |= matches!(refusal, Some(Refusal::Full | Refusal::NoSlot));
-            let check_at = now + step.plan.response_timeout;
+            let check_at = now + step.plan.look_after;
             self.check_by(check_at);
         }
         self.log.note(|| (Input::Claimed { now: At(now), made, refusal }, ()));
@@ -248,9 +272,10 @@ impl<P> FeedCore<P> {
         let Some(step) = self.steps.first_mut() else { return };
         step.used += 1;
         step.full = false;
-        let check_at = at + step.plan.response_timeout;
+        let check_at = at + step.plan.look_after;
         self.check_by(check_at);
-        self.flow.enter_submitted(seq, Inside { payload, at_point: Some(AtPoint { key, parts: 1, check_at }) });
+        self.flow
+            .enter_submitted(seq, Inside { payload, at_point: Some(AtPoint { key, parts: 1, check_at, gone: false }) });
         self.log.note(|| (Input::Bound { seq, at: At(at), key }, ()));
     }
 
@@ -275,10 +300,10 @@ impl<P> FeedCore<P> {
     pub(crate) fn submitted(&mut self, now: MonoTime, seq: u64, key: EntryKey, parts: u32) {
         let Some(step) = self.flow.step_of(seq).and_then(|s| self.steps.get_mut(s)) else { return };
         step.used += 1;
-        let check_at = now + step.plan.response_timeout;
+        let check_at = now + step.plan.look_after;
         self.check_by(check_at);
         if let Some(inside) = self.flow.get_mut(seq) {
-            inside.at_point = Some(AtPoint { key, parts, check_at });
+            inside.at_point = Some(AtPoint { key, parts, check_at, gone: false });
         }
         self.flow.submitted(seq);
         self.log.note(|| (Input::Submitted { now: At(now), seq, key, parts }, ()));
@@ -338,27 +363,35 @@ impl<P> FeedCore<P> {
         Failed::Dropped { abandon: rest.map(|at| at.key) }
     }
 
-    /// Whether a frame that was dispatched at `dispatched` is overdue. If so it is to be abandoned at its batch point, which
-    /// it has left, and to [fail](Self::failed).
-    pub(crate) fn checked(&mut self, now: MonoTime, seq: u64, dispatched: Option<MonoTime>) -> bool {
-        let overdue = self.is_overdue(now, seq, dispatched);
-        self.log.note(|| (Input::Checked { now: At(now), seq, dispatched: dispatched.map(At) }, overdue));
-        overdue
+    /// How it stands with a frame of which the batch point says this. Unless it is fine, it has left the batch point, where it
+    /// is to be abandoned, and is to [fail](Self::failed).
+    pub(crate) fn checked(&mut self, now: MonoTime, seq: u64, entry: EntryState) -> Checked {
+        let checked = self.check(now, seq, entry);
+        self.log.note(|| (Input::Checked { now: At(now), seq, entry }, checked));
+        checked
     }
 
-    fn is_overdue(&mut self, now: MonoTime, seq: u64, dispatched: Option<MonoTime>) -> bool {
-        let Some(step) = self.flow.step_of(seq).and_then(|s| self.steps.get(s)) else { return false };
-        // The limit runs from dispatch.
-        let check_at = dispatched.unwrap_or(now) + step.plan.response_timeout;
+    fn check(&mut self, now: MonoTime, seq: u64, entry: EntryState) -> Checked {
+        let Some(plan) = self.flow.step_of(seq).and_then(|s| self.steps.get(s)).map(|step| step.plan) else {
+            return Checked::Fine;
+        };
+        let Some(at) = self.flow.get_mut(seq).and_then(|inside| inside.at_point.as_mut()) else { return Checked::Fine };
+        let (check_at, otherwise) = match entry {
+            EntryState::Waiting => (now + plan.look_after, Checked::Fine),
+            // The limit runs from dispatch.
+            EntryState::Dispatched(at) => (at + plan.response_timeout, Checked::Overdue),
+            EntryState::TooOld => (now, Checked::TooOld),
+            // Its result is on its way, if there is one.
+            EntryState::Gone if !at.gone => (now + ANSWER_GRACE, Checked::Lost),
+            EntryState::Gone => (now, Checked::Lost),
+        };
         if check_at <= now {
             self.leave_point(seq);
-            return true;
+            return otherwise;
         }
-        if let Some(at) = self.flow.get_mut(seq).and_then(|inside| inside.at_point.as_mut()) {
-            at.check_at = check_at;
-        }
+        (at.check_at, at.gone) = (check_at, entry == EntryState::Gone);
         self.check_by(check_at);
-        false
+        Checked::Fine
     }
 
     /// The frame has passed its step.
@@ -432,7 +465,7 @@ impl<P> FeedCore<P> {
         self.ended && self.queued == 0 && self.flow.is_empty() && may_emit
     }
 
-    /// A frame whose answer may be overdue.
+    /// A frame whose answer may be overdue, or claims that may wait for ever.
     fn next_overdue(&mut self, now: MonoTime) -> Option<Action> {
         if self.next_check.is_none_or(|at| at > now) {
             return None;
@@ -447,13 +480,10 @@ impl<P> FeedCore<P> {
             None => self.next_check = None,
         }
         // A claim may be bound at any time, and nobody says so until there is an answer.
-        if self.claims > 0
-            && let Some(step) = self.steps.first()
-        {
-            let check_at = now + step.plan.response_timeout;
-            self.check_by(check_at);
-        }
-        None
+        let step = self.steps.first().filter(|_| self.claims > 0)?;
+        let check_at = now + step.plan.look_after;
+        self.check_by(check_at);
+        Some(Action::Inspect { step: 0 })
     }
 
     /// Frames to be taken in, as far as there is room.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use nv_core::{Clock as _, DropReason, HealthKind, Name};
 use nv_perception::{BatchEntry, Provenance, Region, StageErrorKind, StepTrace};
 
-use super::core::{Action, CoreConfig, Failed, FeedCore, FeedPlan};
+use super::core::{Action, Checked, CoreConfig, Failed, FeedCore, FeedPlan};
 use super::flow::Turn;
 use super::gate::Gate;
 use super::intake::{Bound, Glance};
@@ -13,7 +13,7 @@ use super::stop::Stop;
 use super::watch::{Retired, StageCall, StageWatch};
 use super::work::{AtPoint, Work};
 use super::{FeedEnd, FeedPipeline, FeedShared, Intake, RestartConfig, StepErrorPolicy};
-use crate::batch::{BatchError, Completion, EntryKey, Refusal};
+use crate::batch::{BatchError, Completion, EntryKey, GivenUpFor, Refusal};
 use crate::decisions::Recorded as _;
 use crate::health::HealthHub;
 use crate::sync::{Arc, SystemClock};
@@ -266,7 +266,7 @@ impl Executor {
     fn answered_badly(&mut self, seq: u64, step: usize, error: &BatchError) -> bool {
         let Failed::Dropped { abandon } = self.core.answered_badly(seq) else { return false };
         if let (Some(key), Some(Step::Batch(batch))) = (abandon, self.steps.get(step)) {
-            batch.point.abandon(key, false);
+            batch.point.abandon(key, GivenUpFor::NoUse);
         }
         self.lost(seq, step);
         self.intake.drop_frame(seq, error.drop_reason(), self.steps.get(step).map(Step::name));
@@ -287,6 +287,7 @@ impl Executor {
                 return Ok(Then::Look);
             }
             Action::Check { seq, step, key } => self.check(seq, step, key),
+            Action::Inspect { step } => self.steps.get(step).into_iter().for_each(Step::inspect),
             Action::Rebuild => return self.rebuild().map(|()| Then::Look),
             Action::Turn(Turn::RunStage { seq, step }) => return self.run_stage(seq, step).map(|()| Then::Look),
             Action::Turn(Turn::Gate { seq, step }) => self.gate(seq, step),
@@ -313,17 +314,22 @@ impl Executor {
         self.core.claimed(self.clock.now(), made, refusal);
     }
 
-    /// Gives a frame up that its batch point has not answered in time.
+    /// Gives a frame up that its batch point has not answered in time, or never will.
     fn check(&mut self, seq: u64, step: usize, key: EntryKey) {
         let Some(Step::Batch(batch)) = self.steps.get(step) else { return };
-        let dispatched = batch.point.dispatched_at(key);
-        if !self.core.checked(self.clock.now(), seq, dispatched) {
-            return;
+        let entry = batch.point.state_of(key);
+        let (why, reason) = match self.core.checked(self.clock.now(), seq, entry) {
+            Checked::Fine => return,
+            Checked::Overdue => (GivenUpFor::Timeout, DropReason::Timeout),
+            Checked::TooOld => (GivenUpFor::Age, DropReason::Expired),
+            Checked::Lost => (GivenUpFor::NoUse, DropReason::ProcessingFailed),
+        };
+        batch.point.abandon(key, why);
+        if why == GivenUpFor::Timeout {
+            let (batch, limit) = (batch.point.name.clone(), batch.point.config.response_timeout);
+            self.health.report(Some(&self.name), HealthKind::BatchTimeout { batch, limit });
         }
-        batch.point.abandon(key, true);
-        let (name, limit) = (batch.point.name.clone(), batch.point.config.response_timeout);
-        self.health.report(Some(&self.name), HealthKind::BatchTimeout { batch: name, limit });
-        self.step_failed(seq, step, DropReason::Timeout);
+        self.step_failed(seq, step, reason);
     }
 
     fn run_stage(&mut self, seq: u64, step: usize) -> Result<(), Leave> {
@@ -506,7 +512,7 @@ impl Executor {
     fn drop_inside(&mut self, reason: DropReason) {
         while let Some((seq, step, key, _work)) = self.core.evict() {
             if let (Some(key), Some(Step::Batch(batch))) = (key, self.steps.get(step)) {
-                batch.point.abandon(key, false);
+                batch.point.abandon(key, GivenUpFor::NoUse);
             }
             self.lost(seq, step);
             let step = self.steps.get(step);

@@ -51,7 +51,7 @@ pub(crate) mod cores {
     pub(crate) use super::supervisor::{Reconnect, RestartBudget};
     #[cfg(test)]
     pub(crate) use super::{
-        core::{Action, CoreConfig, CoreStep, Failed, FeedPlan},
+        core::{Action, Checked, CoreConfig, CoreStep, Failed, FeedPlan},
         flow::{StepKind, Turn},
         intake::{Arrival, Bound, Given, Glance, IntakeConfig},
         queue::Queued,

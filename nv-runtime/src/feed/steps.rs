@@ -72,6 +72,8 @@ pub(crate) struct BatchStep {
     pub(crate) reply: Reply,
     /// Slots that the lane has.
     slots: Arc<AtomicUsize>,
+    /// Whether it is a live feed's.
+    live: bool,
     /// Whether frames are bound at dispatch.
     claims: bool,
     /// Decides on which frames it runs; `None`: on all.
@@ -92,15 +94,29 @@ impl Step {
     pub(crate) fn plan(&self) -> CoreStep {
         match self {
             Self::Stage(_) => {
-                let response_timeout = std::time::Duration::ZERO;
-                CoreStep { kind: StepKind::Stage, gated: false, claims: false, response_timeout }
+                let never = Duration::ZERO;
+                CoreStep {
+                    kind: StepKind::Stage,
+                    gated: false,
+                    claims: false,
+                    response_timeout: never,
+                    look_after: never,
+                }
             }
             Self::Batch(b) => CoreStep {
                 kind: StepKind::Batch,
                 gated: b.gate.is_some() || b.cascade.is_some(),
                 claims: b.claims,
                 response_timeout: b.point.config.response_timeout,
+                look_after: b.point.config.look_after(b.live),
             },
+        }
+    }
+
+    /// Has instances named that are wedged, if it is a batch point.
+    pub(crate) fn inspect(&self) {
+        if let Self::Batch(b) = self {
+            b.point.inspect();
         }
     }
 
@@ -163,7 +179,7 @@ pub(crate) fn attach(
             });
             let cascade = options.regions.map(|regions| Box::new(Cascade::new(&feed, name, regions, decisions)));
             let claims = live && index == 0 && gate.is_none() && cascade.is_none();
-            Step::Batch(BatchStep { point, lane, reply, slots, claims, gate, cascade })
+            Step::Batch(BatchStep { point, lane, reply, slots, live, claims, gate, cascade })
         }
     };
     pipeline.steps.into_iter().enumerate().map(attach).collect()

@@ -14,11 +14,12 @@ use super::source::Source;
 use super::stage::Stage;
 use super::world::{Context, Event, Note};
 use crate::batch::cores::LaneRole;
-use crate::batch::{LaneKey, Refusal};
+use crate::batch::{GivenUpFor, LaneKey, Refusal};
 use crate::decisions::{CoreLog, Recorded as _};
 use crate::feed::RestartConfig;
 use crate::feed::cores::{
-    Action, Bound, BudgetConfig, CoreConfig, CoreStep, Failed, FeedCore, Glance, Queued, RestartBudget, StepKind, Turn,
+    Action, Bound, BudgetConfig, Checked, CoreConfig, CoreStep, Failed, FeedCore, Glance, Queued, RestartBudget,
+    StepKind, Turn,
 };
 
 /// A feed.
@@ -95,12 +96,21 @@ impl SimFeed {
     pub(super) fn new(id: usize, plan: FeedPlan, source_end: MonoTime, points: &[SimPoint]) -> Self {
         let steps = plan.steps.iter().enumerate().map(|(index, step)| match *step {
             StepPlan::Stage { .. } => {
-                CoreStep { kind: StepKind::Stage, gated: false, claims: false, response_timeout: Duration::ZERO }
+                let never = Duration::ZERO;
+                CoreStep {
+                    kind: StepKind::Stage,
+                    gated: false,
+                    claims: false,
+                    response_timeout: never,
+                    look_after: never,
+                }
             }
             StepPlan::Batch(point) => {
-                let response_timeout = points[point].plan.config.response_timeout;
+                let config = &points[point].plan.config;
+                let (response_timeout, look_after) = (config.response_timeout, config.look_after(plan.live));
                 let gated = points[point].plan.regions > 1;
-                CoreStep { kind: StepKind::Batch, gated, claims: plan.live && index == 0 && !gated, response_timeout }
+                let claims = plan.live && index == 0 && !gated;
+                CoreStep { kind: StepKind::Batch, gated, claims, response_timeout, look_after }
             }
         });
         let answers = |step: &StepPlan| match *step {
@@ -323,7 +333,7 @@ impl SimFeed {
             Err(reason) => {
                 if let Failed::Dropped { abandon } = self.core.answered_badly(seq) {
                     if let Some(key) = abandon {
-                        points[point].abandon(ctx, key, false);
+                        points[point].abandon(ctx, key, GivenUpFor::NoUse);
                     }
                     self.drop_frame(ctx, intake, seq, reason);
                 }
@@ -343,10 +353,22 @@ impl SimFeed {
             }
             Action::Check { seq, step, key } => {
                 let Step::Batch { point, .. } = self.steps[step] else { return Then::GoOn };
-                let dispatched = points[point].core.dispatched_at(key);
-                if self.core.checked(ctx.now, seq, dispatched) {
-                    points[point].abandon(ctx, key, true);
-                    self.step_failed(ctx, intake, seq, DropReason::Timeout);
+                let entry = points[point].core.state_of(ctx.now, key);
+                points[point].inspect(ctx);
+                let (why, reason) = match self.core.checked(ctx.now, seq, entry) {
+                    Checked::Fine => return Then::GoOn,
+                    Checked::Overdue => (GivenUpFor::Timeout, DropReason::Timeout),
+                    Checked::TooOld => (GivenUpFor::Age, DropReason::Expired),
+                    Checked::Lost => (GivenUpFor::NoUse, DropReason::ProcessingFailed),
+                };
+                let lost = why == GivenUpFor::NoUse;
+                ctx.check(!lost, || format!("feed {}: frame {seq} has left point {point} and has no answer", self.id));
+                points[point].abandon(ctx, key, why);
+                self.step_failed(ctx, intake, seq, reason);
+            }
+            Action::Inspect { step } => {
+                if let Step::Batch { point, .. } = self.steps[step] {
+                    points[point].inspect(ctx);
                 }
             }
             Action::Rebuild => return self.rebuild(ctx, intake, points),
@@ -436,7 +458,7 @@ impl SimFeed {
     ) {
         while let Some((seq, step, key, _)) = self.core.evict() {
             if let (Some(key), Some(Step::Batch { point, .. })) = (key, self.steps.get(step)) {
-                points[*point].abandon(ctx, key, false);
+                points[*point].abandon(ctx, key, GivenUpFor::NoUse);
             }
             self.drop_frame(ctx, intake, seq, reason);
         }

@@ -8,14 +8,14 @@ use super::point::{Job, SimPoint};
 use super::processor::{CallOutcome, ProcessorPlan, SimProcessor, Subject};
 use super::world::{Context, Event, Note};
 use crate::batch::cores::{
-    Attempt, Backoff, BoundPart, CallResult, InstanceStep, PointPhase, StandingChange, Taken, Verdict,
+    Attempt, BoundPart, CallResult, InstanceStep, PointPhase, RebuildPace, StandingChange, Taken, Verdict,
 };
 use crate::batch::{EntryKey, LaneKey};
 
 pub(super) struct SimInstance {
     processor: SimProcessor,
     pub(super) state: InstanceState,
-    backoff: Backoff,
+    pace: RebuildPace,
     /// The number of its latest call.
     call: u64,
     attempt: Attempt,
@@ -48,7 +48,7 @@ impl SimInstance {
         Self {
             processor: SimProcessor::new(processor.clone()),
             state: InstanceState::Woken,
-            backoff: Backoff::default(),
+            pace: RebuildPace::default(),
             call: 0,
             attempt: Attempt::default(),
             batch: Vec::new(),
@@ -189,7 +189,7 @@ impl SimPoint {
             return;
         }
         for (instance, parts) in std::mem::take(&mut self.unclosed) {
-            self.core.close_batch(ctx.now, instance, false, parts.into_iter(), |_| ());
+            self.core.close_batch(ctx.now, instance, parts.into_iter(), |_| ());
         }
         let SimInstance { batch, processor, calling, succeeded, .. } = &mut self.instances[i];
         let (part, outcome) = calling.clone();
@@ -197,34 +197,30 @@ impl SimPoint {
             succeeded[place] =
                 outcome == CallOutcome::Done && processor.succeeds(ctx.now, subject(batch[place].payload));
         }
-        let able = outcome != CallOutcome::Panicked || {
-            self.core.instance_lost();
-            // At once, the first time.
-            self.rebuild(ctx, intakes, i)
-        };
+        let lost = outcome == CallOutcome::Panicked;
+        if lost {
+            self.core.instance_lost(i);
+        }
         let attempt = &mut self.instances[i].attempt;
         attempt.called(match outcome {
             CallOutcome::Done => CallResult::Ok,
             CallOutcome::Failed => CallResult::Failed,
             CallOutcome::Panicked => CallResult::Broke,
         });
+        let able = if lost { attempt.has_more(ctx.now) && self.rebuild(ctx, intakes, i) } else { true };
         if self.call(ctx, i, able) {
+            self.core.calls_again(ctx.now, i);
             return;
         }
-        self.close(ctx, intakes, i);
-        if able {
-            self.instances[i].backoff = Backoff::default();
-            self.next_batch(ctx, intakes, i);
-        } else {
-            let until = ctx.now + self.instances[i].backoff.next_wait();
-            self.instances[i].state = InstanceState::Unable(until);
-            self.wake_one(ctx);
-            self.run_unable(ctx, intakes, i, until);
+        if self.close(ctx, intakes, i) {
+            self.instances[i].pace.computed();
         }
+        if able { self.next_batch(ctx, intakes, i) } else { self.build_anew(ctx, intakes, i) }
     }
 
-    /// Frees the slots of a batch, before any of its results can be seen, and routes the results.
-    fn close(&mut self, ctx: &mut Context, intakes: &mut [SimIntake], i: usize) {
+    /// Frees the slots of a batch, before any of its results can be seen, and routes the results. Returns whether anything was
+    /// computed.
+    fn close(&mut self, ctx: &mut Context, intakes: &mut [SimIntake], i: usize) -> bool {
         let SimInstance { attempt, batch, succeeded, .. } = &mut self.instances[i];
         let batch = std::mem::take(batch);
         let verdicts: Vec<_> = (0..batch.len()).map(|place| attempt.verdict(place, succeeded[place])).collect();
@@ -235,9 +231,8 @@ impl SimPoint {
             _ => {}
         }
         let mut wanted = Vec::new();
-        let at_fault = attempt.at_fault();
         ctx.seen.retried += u32::from(attempt.retried());
-        let closed = self.core.close_batch(ctx.now, i, at_fault, parts.into_iter(), |is| wanted.push(is));
+        let closed = self.core.close_batch(ctx.now, i, parts.into_iter(), |is| wanted.push(is));
         // What is not closed, since that is planted, is thought to be wanted.
         wanted.resize(batch.len(), true);
         for (lane, change) in closed.standings {
@@ -261,9 +256,25 @@ impl SimPoint {
             self.send_at(ctx, at, (taken.key, taken.part, taken.payload), result);
         }
         self.breaker_changed(ctx, intakes, closed.breaker);
+        failed < verdicts.len()
     }
 
     // --- Rebuilds.
+
+    /// Builds the processor anew, or waits until it is time to.
+    fn build_anew(&mut self, ctx: &mut Context, intakes: &mut [SimIntake], i: usize) {
+        let wait = self.instances[i].pace.next_wait();
+        if wait.is_zero() {
+            if self.rebuild(ctx, intakes, i) {
+                return self.next_batch(ctx, intakes, i);
+            }
+            return self.build_anew(ctx, intakes, i);
+        }
+        let until = ctx.now + wait;
+        self.instances[i].state = InstanceState::Unable(until);
+        self.wake_one(ctx);
+        self.run_unable(ctx, intakes, i, until);
+    }
 
     fn rebuild(&mut self, ctx: &mut Context, intakes: &mut [SimIntake], i: usize) -> bool {
         let ok = self.instances[i].processor.rebuilds(ctx.now);
@@ -292,12 +303,9 @@ impl SimPoint {
             return self.arm(ctx, i, until);
         }
         if self.rebuild(ctx, intakes, i) {
-            self.instances[i].backoff = Backoff::default();
             return self.next_batch(ctx, intakes, i);
         }
-        let until = ctx.now + self.instances[i].backoff.next_wait();
-        self.instances[i].state = InstanceState::Unable(until);
-        self.arm(ctx, i, until);
+        self.build_anew(ctx, intakes, i);
     }
 }
 

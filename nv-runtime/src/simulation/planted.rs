@@ -48,7 +48,7 @@ impl Planted {
             Self::ForgetWakeUp => &["nobody looks before", "an instance is idle"],
             Self::LeakSlot => &["is seen before its slot is free", "by its own count"],
             Self::FreeLate => &["is seen before its slot is free", "by its own count"],
-            Self::LoseResult => &["comes to no end"],
+            Self::LoseResult => &["and has no answer"],
             Self::IgnoreWeights => &["parts apart by weight", "parts behind its share"],
             Self::Reorder => &["leaves after"],
             Self::EmitTwice => &["has ended before"],

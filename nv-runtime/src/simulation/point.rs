@@ -14,7 +14,7 @@ use super::world::{Context, Event, Note};
 use crate::batch::cores::{
     BreakerChange, BreakerEvent, Decision, GivenUp, LaneRole, PointCore, PointLimits, PointPhase, Verdict,
 };
-use crate::batch::{EntryKey, LaneKey, Refusal};
+use crate::batch::{EntryKey, EntryState, GivenUpFor, LaneKey, Refusal};
 
 /// A part of a frame on its way through a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +118,7 @@ impl SimPoint {
 
     pub(super) fn detach(&mut self, ctx: &mut Context, key: LaneKey) {
         self.core.detach(key, |_| ());
+        self.inspect(ctx);
         if let Some(lane) = self.lanes[key.index()].take_if(|l| l.key == key) {
             self.tally.detached(lane.feed);
         }
@@ -171,18 +172,23 @@ impl SimPoint {
     }
 
     /// Gives an entry up: it got no answer in time, or its feed was stopped.
-    pub(super) fn abandon(&mut self, ctx: &mut Context, key: EntryKey, timed_out: bool) {
+    pub(super) fn abandon(&mut self, ctx: &mut Context, key: EntryKey, why: GivenUpFor) {
         ctx.touched_points.push(self.id);
-        if timed_out {
+        if why == GivenUpFor::Timeout {
             let (id, healthy) = (self.id, self.healthy);
             ctx.check(!healthy, || format!("point {id}: {key:?} got no answer, though nothing is wrong with it"));
         } else {
             self.tally.gave_up(key);
         }
-        let abandoned = self.core.abandon(ctx.now, key, timed_out);
-        ctx.seen.wedged += abandoned.wedged.len() as u32;
+        self.core.abandon(key, |_| ());
+        self.inspect(ctx);
         self.tally.ended(key);
         self.wake_one(ctx);
+    }
+
+    /// Finds instances that are wedged.
+    pub(super) fn inspect(&mut self, ctx: &mut Context) {
+        ctx.seen.wedged += self.core.find_wedged(ctx.now).len() as u32;
     }
 
     // --- The owner's side.
@@ -214,12 +220,6 @@ impl SimPoint {
         };
         if needed && !(ctx.planted == Some(Planted::ForgetWakeUp) && ctx.rng.u8(0..8) == 0) {
             self.wake_idle(ctx);
-        }
-        let unable = |i: &SimInstance| matches!(i.state, InstanceState::Unable(_));
-        if self.core.able() == 0
-            && let Some(i) = self.instances.iter().position(unable)
-        {
-            ctx.soon(Event::Instance(self.id, i));
         }
     }
 
@@ -294,7 +294,7 @@ impl SimPoint {
     /// A result is seen: its slot must be free, unless other parts of its frame still need it.
     pub(super) fn check_result(&self, ctx: &mut Context, key: EntryKey) {
         if self.plan.regions == 1 {
-            let held = self.core.dispatched_at(key).is_some();
+            let held = matches!(self.core.state_of(ctx.now, key), EntryState::Dispatched(_));
             ctx.check(!held, || format!("point {}: the result of {key:?} is seen before its slot is free", self.id));
         }
     }

@@ -71,15 +71,6 @@ pub(crate) struct BreakerEvent<T> {
     pub(crate) given_up: Option<GivenUp<T>>,
 }
 
-/// What came of an entry that its feed gave up.
-#[derive(Debug)]
-pub(crate) struct Abandoned<T> {
-    /// Payloads that were still waiting.
-    pub(crate) payloads: Vec<T>,
-    /// Instances that are seen to be wedged by it, for the first time in their call.
-    pub(crate) wedged: Vec<usize>,
-}
-
 /// What came of a batch that was computed.
 #[derive(Debug, Serialize)]
 #[serde(bound = "")]

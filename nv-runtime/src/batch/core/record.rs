@@ -33,9 +33,10 @@ pub(crate) enum Input {
         lane: LaneKey,
     },
     Abandon {
-        now: At,
         key: EntryKey,
-        timed_out: bool,
+    },
+    FindWedged {
+        now: At,
     },
     LimitBatch {
         max_batch: Option<usize>,
@@ -44,7 +45,9 @@ pub(crate) enum Input {
     Drain,
     Stop,
     InstanceStarted,
-    InstanceLost,
+    InstanceLost {
+        instance: usize,
+    },
     InstanceRebuilt,
     RebuildFailed {
         now: At,
@@ -58,10 +61,13 @@ pub(crate) enum Input {
     Decide {
         now: At,
     },
+    CallsAgain {
+        now: At,
+        instance: usize,
+    },
     CloseBatch {
         now: At,
         instance: usize,
-        at_fault: bool,
         parts: Vec<(EntryKey, Verdict)>,
     },
 }
@@ -86,10 +92,15 @@ impl Recorded for PointCore<()> {
 
     fn fits(&self, input: &Input) -> Result<(), String> {
         match input {
-            Input::NextBatch { instance, .. } | Input::CloseBatch { instance, .. } if *instance >= self.calls.len() => {
+            Input::NextBatch { instance, .. }
+            | Input::CloseBatch { instance, .. }
+            | Input::CallsAgain { instance, .. }
+            | Input::InstanceLost { instance }
+                if *instance >= self.calls.len() =>
+            {
                 Err(format!("there is no instance {instance}"))
             }
-            Input::InstanceLost if self.able == 0 => Err("there is no instance that could be lost".into()),
+            Input::InstanceLost { .. } if self.able == 0 => Err("there is no instance that could be lost".into()),
             Input::Submit { parts, .. } => within("parts", *parts),
             Input::Claim { count, .. } => within("count", *count),
             _ => Ok(()),
@@ -99,7 +110,7 @@ impl Recorded for PointCore<()> {
     fn call(&mut self, input: Input) {
         match input {
             Input::Attach { role, weight } => drop(self.attach(role, weight)),
-            Input::Detach { lane } => self.detach(lane, |()| ()),
+            Input::Detach { lane } => drop(self.detach(lane, |()| ())),
             Input::Submit { now: At(now), lane, received: At(received), batch_key, next_due, parts } => {
                 let mut parts = std::iter::repeat_n((), parts);
                 let _ = self.submit(now, lane, (received, batch_key), next_due.map(|At(at)| at), &mut parts);
@@ -108,12 +119,13 @@ impl Recorded for PointCore<()> {
                 let _ = self.claim(now, lane, count, next_due.map(|At(at)| at));
             }
             Input::SourceEnded { lane } => self.source_ended(lane),
-            Input::Abandon { now: At(now), key, timed_out } => drop(self.abandon(now, key, timed_out)),
+            Input::Abandon { key } => drop(self.abandon(key, |()| ())),
+            Input::FindWedged { now: At(now) } => drop(self.find_wedged(now)),
             Input::LimitBatch { max_batch, preferred_batch } => self.limit_batch(max_batch, preferred_batch),
             Input::Drain => self.drain(),
             Input::Stop => drop(self.stop()),
             Input::InstanceStarted => self.instance_started(),
-            Input::InstanceLost => self.instance_lost(),
+            Input::InstanceLost { instance } => self.instance_lost(instance),
             Input::InstanceRebuilt => self.instance_rebuilt(),
             Input::RebuildFailed { now: At(now) } => drop(self.rebuild_failed(now)),
             Input::NextBatch { now: At(now), instance, bound } => {
@@ -126,8 +138,9 @@ impl Recorded for PointCore<()> {
                 self.next_batch(now, instance, &mut Vec::new(), &mut Vec::new(), bind);
             }
             Input::Decide { now: At(now) } => drop(self.decide(now)),
-            Input::CloseBatch { now: At(now), instance, at_fault, parts } => {
-                drop(self.close_batch(now, instance, at_fault, parts.into_iter(), |_| ()));
+            Input::CallsAgain { now: At(now), instance } => self.calls_again(now, instance),
+            Input::CloseBatch { now: At(now), instance, parts } => {
+                drop(self.close_batch(now, instance, parts.into_iter(), |_| ()));
             }
         }
     }

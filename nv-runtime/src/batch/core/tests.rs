@@ -43,7 +43,7 @@ fn close(
 ) -> (Vec<bool>, Closed<u32>) {
     let mut wanted = Vec::new();
     let parts = batch.iter().map(|t| (t.key, verdict));
-    let closed = core.close_batch(now, instance, verdict != Verdict::Computed, parts, |is| wanted.push(is));
+    let closed = core.close_batch(now, instance, parts, |is| wanted.push(is));
     (wanted, closed)
 }
 
@@ -61,7 +61,7 @@ fn regions_of_a_frame_share_a_slot_until_the_last_is_done() {
     let second = next(&mut core, ms(3), 1).unwrap();
     assert_eq!((values(&first), values(&second)), (vec![0, 1, 2, 3], vec![4, 5]));
     assert_eq!(second.iter().map(|t| (t.key, t.part)).collect::<Vec<_>>(), [(key, 4), (key, 5)]);
-    assert_eq!(core.dispatched_at(key), Some(ms(3)), "of the latest part");
+    assert_eq!(core.state_of(ms(3), key), EntryState::Dispatched(ms(3)), "of the latest part");
     assert_eq!(close(&mut core, ms(9), 1, &second, Verdict::Computed).0, [true, true]);
     assert_eq!((core.used(lane), core.in_dispatch()), (1, 4), "four are still being computed");
     assert_eq!(close(&mut core, ms(9), 0, &first, Verdict::Unlucky).0, [true; 4]);
@@ -75,7 +75,10 @@ fn an_abandoned_frame_takes_all_of_its_regions_along() {
     let key = submit(&mut core, ms(0), lane, &[0, 1, 2, 3, 4, 5]).unwrap();
     let other = submit(&mut core, ms(0), lane, &[10]).unwrap();
     let batch = next(&mut core, ms(0), 0).unwrap();
-    assert_eq!(core.abandon(ms(1), key, false).payloads, [4, 5]);
+    let mut dropped = Vec::new();
+    assert!(core.abandon(key, |value| dropped.push(value)));
+    assert_eq!(dropped, [4, 5]);
+    assert!(!core.abandon(key, |_| ()), "it is gone");
     assert_eq!((core.pending(), core.in_dispatch(), core.used(lane)), (1, 0, 1));
     assert_eq!(close(&mut core, ms(2), 0, &batch, Verdict::Computed).0, [false; 4]);
     let batch = next(&mut core, ms(2), 0).unwrap();
@@ -101,25 +104,122 @@ fn what_is_refused_ends_no_wait() {
 }
 
 #[test]
-fn a_feed_whose_entries_fail_takes_the_point_down_only_if_nobody_else_is_there() {
-    /// Entries of the first of `lanes` fail alone, `running` of the lanes having a source that runs.
-    fn check(lanes: usize, running: usize, down: bool) {
+fn a_feed_whose_entries_fail_takes_the_point_down_only_if_nobody_else_is_busy() {
+    /// Entries of one lane fail alone; another lane was computed for at `served`, or has an entry waiting.
+    fn check(served: Option<u64>, waits: bool, down: bool) {
+        const START: u64 = 20_000;
         let mut core = core(1);
-        let keys: Vec<_> = (0..lanes).map(|_| core.attach(LaneRole::Live, 1)).collect();
-        keys[running..].iter().for_each(|lane| core.source_ended(*lane));
-        core.attach(LaneRole::Direct, 1);
-        for n in 0..7 {
-            submit(&mut core, ms(n), keys[0], &[1]).unwrap();
+        let (bad, good) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 1));
+        if let Some(at) = served {
+            submit(&mut core, ms(at), good, &[1]).unwrap();
+            let batch = next(&mut core, ms(at), 0).unwrap();
+            close(&mut core, ms(at), 0, &batch, Verdict::Computed);
+        }
+        for n in START..START + 7 {
+            // One that the feed gives up meanwhile counts as well.
+            let key = submit(&mut core, ms(n), bad, &[1]).unwrap();
             let batch = next(&mut core, ms(n), 0).unwrap();
+            core.abandon(key, |_| ());
+            if waits && n == START {
+                core.claim(ms(n), good, 1, None);
+            }
             if close(&mut core, ms(n), 0, &batch, Verdict::Guilty).1.breaker.change == BreakerChange::Down {
                 break;
             }
         }
-        assert_eq!(core.is_down(), down, "{lanes} lanes, {running} running");
+        assert_eq!(core.is_down(), down, "served at {served:?}, waits: {waits}");
     }
-    check(1, 1, true);
-    check(2, 2, false);
-    check(2, 1, true);
+    check(None, false, true);
+    check(Some(5_000), false, true);
+    check(Some(15_000), false, false);
+}
+
+#[test]
+fn a_point_that_one_feed_took_down_is_tried_by_the_next_that_comes() {
+    let mut core = core(1);
+    let bad = core.attach(LaneRole::Live, 1);
+    let run = |core: &mut PointCore<u32>, now: MonoTime, lane: LaneKey, verdict: Verdict| {
+        submit(core, now, lane, &[1]).unwrap();
+        let batch = next(core, now, 0).unwrap();
+        close(core, now, 0, &batch, verdict).1.breaker.change
+    };
+    for n in 0..5 {
+        run(&mut core, ms(n), bad, Verdict::Guilty);
+    }
+    assert!(core.is_down());
+    let good = core.attach(LaneRole::Live, 1);
+    assert_eq!(submit(&mut core, ms(10), bad, &[1]), Err(Refusal::Down));
+    assert_eq!(run(&mut core, ms(10), good, Verdict::Computed), BreakerChange::Up);
+    for n in 20..26 {
+        assert_eq!(run(&mut core, ms(n), bad, Verdict::Guilty), BreakerChange::None, "there are others now");
+    }
+    // Where that fails as well, it is the processor.
+    for n in 0..10 {
+        run(&mut core, ms(100_000 + n), if n < 5 { bad } else { good }, Verdict::Guilty);
+        if core.is_down() {
+            break;
+        }
+    }
+    assert_eq!(run(&mut core, ms(100_010), good, Verdict::Guilty), BreakerChange::None);
+    assert_eq!(submit(&mut core, ms(100_011), good, &[1]), Err(Refusal::Down));
+}
+
+#[test]
+fn a_fault_of_the_processor_is_not_held_against_the_feeds() {
+    let mut core = core(1);
+    let lanes = [core.attach(LaneRole::File, 1), core.attach(LaneRole::File, 1)];
+    let run = |core: &mut PointCore<u32>, now: MonoTime, verdict: Verdict| {
+        // While it is down one of them at most is let in.
+        let taken = lanes.iter().filter(|lane| submit(core, now, **lane, &[1]).is_ok()).count();
+        assert_eq!(taken, if core.is_down() { 1 } else { 2 });
+        let batch = next(core, now, 0).unwrap();
+        close(core, now, 0, &batch, verdict).1
+    };
+    // Most of what was seen of both has failed, but never beside something good.
+    for n in 0..12 {
+        for k in 0..4 {
+            assert!(run(&mut core, ms(n * 5 + k), Verdict::Guilty).standings.is_empty());
+        }
+        assert!(run(&mut core, ms(n * 5 + 4), Verdict::Computed).standings.is_empty());
+    }
+    // A processor that reports for each entry that it can't is as broken as one that panics.
+    for n in 0..5 {
+        run(&mut core, ms(100 + n), Verdict::Guilty);
+    }
+    assert!(core.is_down());
+    let change = run(&mut core, ms(1104), Verdict::Guilty).breaker.change;
+    assert_eq!((change, core.is_down()), (BreakerChange::None, true), "a probe that was rejected shows nothing");
+    assert_eq!(run(&mut core, ms(3104), Verdict::Computed).breaker.change, BreakerChange::Up);
+}
+
+#[test]
+fn what_waits_for_an_instance_that_hangs_grows_too_old() {
+    let mut core = core(1);
+    let (live, file) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::File, 1));
+    submit(&mut core, ms(0), live, &[1]).unwrap();
+    next(&mut core, ms(0), 0).unwrap();
+    let waits = submit(&mut core, ms(10), live, &[2]).unwrap();
+    let patient = submit(&mut core, ms(10), file, &[3]).unwrap();
+    assert_eq!(core.state_of(ms(1010), waits), EntryState::Waiting);
+    assert_eq!(core.state_of(ms(1011), waits), EntryState::TooOld);
+    assert_eq!(core.state_of(ms(99_999), patient), EntryState::Waiting, "files wait");
+    assert!(core.abandon(waits, |_| ()));
+    assert_eq!(core.state_of(ms(1012), waits), EntryState::Gone);
+}
+
+#[test]
+fn a_processor_that_is_built_anew_is_in_no_call() {
+    let mut core = core(1);
+    let lane = core.attach(LaneRole::File, 1);
+    submit(&mut core, ms(0), lane, &[1]).unwrap();
+    let batch = next(&mut core, ms(0), 0).unwrap();
+    core.instance_lost(0);
+    assert!(core.find_wedged(ms(9000)).is_empty(), "it takes long to load");
+    core.instance_rebuilt();
+    core.calls_again(ms(9000), 0);
+    assert!(core.find_wedged(ms(13_999)).is_empty());
+    assert_eq!(core.find_wedged(ms(14_000)), [0]);
+    assert!(close(&mut core, ms(14_001), 0, &batch, Verdict::Computed).1.was_wedged);
 }
 
 #[test]
@@ -130,11 +230,13 @@ fn regions_that_wait_their_turn_are_not_overdue() {
     submit(&mut core, ms(0), lone, &[7, 8]).unwrap();
     let batch = next(&mut core, ms(1), 0).unwrap();
     assert_eq!(values(&batch), [0, 7, 0, 8]);
-    assert_eq!(core.dispatched_at(key), Some(ms(1)));
+    assert_eq!(core.state_of(ms(1), key), EntryState::Dispatched(ms(1)));
     close(&mut core, ms(2), 0, &batch, Verdict::Computed);
-    assert_eq!(core.dispatched_at(key), None, "nobody owes an answer");
+    assert_eq!(core.state_of(ms(2), key), EntryState::Waiting, "nobody owes an answer");
+    assert_eq!(core.state_of(ms(6001), key), EntryState::Waiting);
+    assert_eq!(core.state_of(ms(6002), key), EntryState::TooOld, "nobody ever took the rest");
     next(&mut core, ms(9), 0).unwrap();
-    assert_eq!(core.dispatched_at(key), Some(ms(9)));
+    assert_eq!(core.state_of(ms(9), key), EntryState::Dispatched(ms(9)));
 }
 
 #[test]
@@ -192,9 +294,13 @@ fn an_instance_is_wedged_once_in_a_call() {
     let key = submit(&mut core, ms(0), lane, &[0]).unwrap();
     let batch = next(&mut core, ms(0), 1).unwrap();
     let other = submit(&mut core, ms(1), lane, &[1]).unwrap();
-    assert!(core.abandon(ms(4999), other, true).wedged.is_empty(), "it has not lasted that long");
-    assert_eq!(core.abandon(ms(5000), key, true).wedged, [1]);
-    assert!(core.abandon(ms(5000), key, true).wedged.is_empty());
+    core.abandon(other, |_| ());
+    assert!(core.find_wedged(ms(4999)).is_empty(), "it has not lasted that long");
+    assert_eq!(core.calls(ms(5000)).collect::<Vec<_>>(), [(None, false), (Some(ms(0)), true)], "asked or not");
+    // Whether anybody still waits for what it computes or not.
+    core.abandon(key, |_| ());
+    assert_eq!(core.find_wedged(ms(5000)), [1]);
+    assert!(core.find_wedged(ms(5000)).is_empty());
     let (wanted, closed) = close(&mut core, ms(6000), 1, &batch, Verdict::Computed);
     assert_eq!((wanted, closed.was_wedged), (vec![false], true));
     submit(&mut core, ms(6000), lane, &[2]).unwrap();
@@ -226,19 +332,25 @@ fn a_point_that_goes_down_gives_up_what_waits_and_takes_probes_alone() {
 }
 
 #[test]
-fn while_nobody_can_compute_a_probe_ends_with_the_next_rebuild_that_fails() {
+fn there_is_no_probe_that_nobody_can_compute() {
     let mut core = core(1);
     let lane = core.attach(LaneRole::File, 1);
-    core.instance_lost();
+    core.instance_lost(0);
     submit(&mut core, ms(0), lane, &[1]).unwrap();
     for _ in 0..4 {
         assert!(core.rebuild_failed(ms(0)).given_up.is_none(), "it may come back");
     }
     let event = core.rebuild_failed(ms(0));
     assert_eq!((event.change, event.given_up.map(|g| g.parts[0].payload)), (BreakerChange::Down, Some(1)));
+    assert_eq!(submit(&mut core, ms(1000), lane, &[2]), Err(Refusal::Down), "nobody could compute it");
+    core.instance_rebuilt();
     submit(&mut core, ms(1000), lane, &[2]).unwrap();
+    core.instance_lost(0);
     let event = core.rebuild_failed(ms(1000));
     assert_eq!((event.change, event.given_up.map(|g| g.parts[0].payload)), (BreakerChange::None, Some(2)));
+    core.instance_rebuilt();
+    assert_eq!(submit(&mut core, ms(2999), lane, &[3]), Err(Refusal::Down), "the next probe is 2 s after the first");
+    assert!(submit(&mut core, ms(3000), lane, &[3]).is_ok());
 }
 
 #[test]
@@ -277,7 +389,7 @@ fn a_batch_is_in_the_making_while_an_instance_is_free_and_an_entry_waits() {
 #[test]
 fn a_share_that_the_slots_do_not_honour_is_told() {
     fn check(weight: u32, total: u64, max_batch: usize, slots: usize, expected: Option<usize>) {
-        let share = unhonoured_share(weight, total, max_batch, slots);
+        let share = shares::unhonoured_share(weight, total, max_batch, slots);
         assert_eq!(share, expected, "{weight} of {total}, batch {max_batch}, {slots} slots");
     }
     check(3, 4, 16, 2, Some(12));
@@ -289,8 +401,17 @@ fn a_share_that_the_slots_do_not_honour_is_told() {
     check(3, 3, 16, 2, None);
     check(1, 2, 16, 2, None);
     let mut core = core(1);
-    let (light, heavy) = (core.attach(LaneRole::Live, 1), core.attach(LaneRole::Live, 5));
-    assert_eq!((core.unhonoured_share(light), core.unhonoured_share(heavy)), (None, Some(4)));
+    let mut told = |role, weight| {
+        let lane = core.attach(role, weight);
+        let found = core.newly_unhonoured();
+        (lane, found.into_iter().map(|u| (u.lane, u.share)).collect::<Vec<_>>())
+    };
+    assert_eq!(told(LaneRole::Direct, 1).1, []);
+    let (heavy, found) = told(LaneRole::Live, 5);
+    assert_eq!(found, [], "alone, beside the direct API");
+    assert_eq!(told(LaneRole::Live, 1).1, [(heavy, 4)], "by another that comes");
+    assert_eq!(told(LaneRole::Live, 1).1, [], "told once");
+    assert_eq!(told(LaneRole::Live, 10).1.len(), 1);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(super) struct Lane<T> {
     pub(super) standing: Standing,
     /// Parts that were computed for it.
     pub(super) served: u64,
+    /// When the last of them was.
+    pub(super) computed_at: Option<MonoTime>,
 }
 
 /// A part that waits.
@@ -48,6 +50,7 @@ impl<T> Lane<T> {
             next_due: None,
             standing: Standing::default(),
             served: 0,
+            computed_at: None,
         }
     }
 

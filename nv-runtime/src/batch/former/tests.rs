@@ -347,7 +347,7 @@ fn an_abandoned_entry_is_never_computed_and_its_late_result_is_void() {
     assert_eq!(f.decide(us(0)), Decision::Idle);
     let computing = submit(&mut f, us(0), a, 2).unwrap();
     take(&mut f, us(5));
-    assert_eq!(f.dispatched_at(computing), Some(us(5)));
+    assert_eq!(f.state_of(us(5), computing, Duration::ZERO), EntryState::Dispatched(us(5)));
     f.abandon(computing, |_| panic!("it waits no more"));
     assert!(!release(&mut f, computing));
     assert_eq!(f.in_dispatch(), 0);
@@ -428,7 +428,7 @@ proptest! {
                 Event::Attach(slots, weight) if lanes.len() < 6 => {
                     lanes.push((f.attach(LaneSpec { live: true, slots, weight }), slots));
                 }
-                Event::Detach(i) if i < lanes.len() => f.detach(lanes.remove(i).0, |v| out.push(v)),
+                Event::Detach(i) if i < lanes.len() => drop(f.detach(lanes.remove(i).0, |v| out.push(v))),
                 Event::Submit(i, parts, batch_key) if i < lanes.len() => {
                     let mut values = next..next + parts as u32;
                     if let Ok(key) = f.submit(us(now), lanes[i].0, (us(now), batch_key), &mut values) {
@@ -466,7 +466,7 @@ proptest! {
                     f.release(key, verdict);
                     prop_assert!(computing.contains(&key) || !release(&mut f, key));
                 }
-                Event::Abandon(i) if i < keys.len() => f.abandon(keys.swap_remove(i), |v| out.push(v)),
+                Event::Abandon(i) if i < keys.len() => drop(f.abandon(keys.swap_remove(i), |v| out.push(v))),
                 Event::Drain => { f.drain(|_, _, v| out.push(v)); }
                 Event::Tick(by) => now += by,
                 _ => {}

@@ -77,6 +77,20 @@ pub(crate) enum Refusal {
     Down,
 }
 
+/// What becomes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EntryState {
+    /// It waits its turn, all of it or what is left.
+    Waiting,
+    /// It is being computed; the latest of its parts since then.
+    Dispatched(#[serde(with = "nanos")] MonoTime),
+    /// It waits, and is too old to be computed.
+    TooOld,
+    /// It is not here: it was answered, or will never be.
+    Gone,
+}
+
 /// What an idle instance should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CoreConfig, CoreStep, FeedCore};
-use crate::batch::{EntryKey, Refusal};
+use crate::batch::{EntryKey, EntryState, Refusal};
 use crate::decisions::{At, CoreLog, Recorded};
 
 /// What a [`FeedCore`] is made with.
@@ -33,7 +33,7 @@ pub(crate) enum Input {
     Find { step: usize, key: EntryKey },
     Answered { seq: u64 },
     AnsweredBadly { seq: u64 },
-    Checked { now: At, seq: u64, dispatched: Option<At> },
+    Checked { now: At, seq: u64, entry: EntryState },
     Passed { seq: u64 },
     Failed { seq: u64 },
     Emitted { seq: u64 },
@@ -83,9 +83,7 @@ impl Recorded for FeedCore<()> {
             Input::Find { step, key } => drop(self.find(step, key)),
             Input::Answered { seq } => drop(self.answered(seq)),
             Input::AnsweredBadly { seq } => drop(self.answered_badly(seq)),
-            Input::Checked { now: At(now), seq, dispatched } => {
-                self.checked(now, seq, dispatched.map(|At(at)| at));
-            }
+            Input::Checked { now: At(now), seq, entry } => drop(self.checked(now, seq, entry)),
             Input::Passed { seq } => self.passed(seq),
             Input::Failed { seq } => drop(self.failed(seq)),
             Input::Emitted { seq } => drop(self.emitted(seq)),

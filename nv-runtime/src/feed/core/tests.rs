@@ -11,11 +11,12 @@ fn at(ms: u64) -> MonoTime {
 }
 
 fn batch(gated: bool, claims: bool) -> CoreStep {
-    CoreStep { kind: StepKind::Batch, gated, claims, response_timeout: LIMIT }
+    CoreStep { kind: StepKind::Batch, gated, claims, response_timeout: LIMIT, look_after: LIMIT }
 }
 
 fn stage() -> CoreStep {
-    CoreStep { kind: StepKind::Stage, gated: false, claims: false, response_timeout: Duration::ZERO }
+    let never = Duration::ZERO;
+    CoreStep { kind: StepKind::Stage, gated: false, claims: false, response_timeout: never, look_after: never }
 }
 
 fn core(live: bool, on_step_error: StepErrorPolicy, steps: Vec<CoreStep>) -> FeedCore<()> {
@@ -65,13 +66,47 @@ fn a_claim_that_is_bound_and_never_answered_is_found_out() {
     core.look(0, 0, false);
     check(&mut core, 5000, Action::Wait(Some(at(8000))));
     check(&mut core, 8000, Action::Check { seq: 0, step: 0, key: entry_key(7) });
-    assert!(!core.checked(at(8000), 0, Some(at(3500))), "it was dispatched later");
+    assert_eq!(core.checked(at(8000), 0, EntryState::Dispatched(at(3500))), Checked::Fine, "it was dispatched later");
     check(&mut core, 8000, Action::Wait(Some(at(8500))));
     check(&mut core, 8500, Action::Check { seq: 0, step: 0, key: entry_key(7) });
-    assert!(core.checked(at(8500), 0, Some(at(3500))));
+    assert_eq!(core.checked(at(8500), 0, EntryState::Dispatched(at(3500))), Checked::Overdue);
     assert_eq!(core.used(0), 0, "its slot is free");
     assert_eq!(core.failed(0), Failed::Dropped { abandon: None });
     assert_eq!(core.len(), 0);
+}
+
+#[test]
+fn what_waits_is_looked_at_until_it_is_answered_or_lost() {
+    fn check(answers: &[(u64, EntryState, Checked)]) {
+        let second = Duration::from_secs(1);
+        let mut core = core(true, StepErrorPolicy::Drop, vec![CoreStep { look_after: second, ..batch(true, false) }]);
+        core.enter(0, ());
+        core.gated(0, true);
+        core.submitted(at(0), 0, entry_key(3), 1);
+        for (now, entry, expected) in answers {
+            assert_eq!(core.next(at(now - 1), true), Action::Wait(Some(at(*now))), "{answers:?}");
+            assert_eq!(core.next(at(*now), true), Action::Check { seq: 0, step: 0, key: entry_key(3) });
+            assert_eq!(core.checked(at(*now), 0, *entry), *expected, "{answers:?}");
+        }
+        let over = answers.last().is_some_and(|(_, _, checked)| *checked != Checked::Fine);
+        assert_eq!(core.used(0), usize::from(!over), "{answers:?}");
+    }
+    use EntryState::{Dispatched, Gone, TooOld, Waiting};
+    check(&[(1000, Waiting, Checked::Fine), (2000, TooOld, Checked::TooOld)]);
+    check(&[(1000, Dispatched(at(900)), Checked::Fine), (5900, Dispatched(at(900)), Checked::Overdue)]);
+    // Its result may be on its way.
+    check(&[(1000, Gone, Checked::Fine), (1100, Gone, Checked::Lost)]);
+}
+
+#[test]
+fn claims_that_wait_have_their_point_looked_after() {
+    let mut core = core(true, StepErrorPolicy::Drop, vec![batch(false, true)]);
+    core.look(1, 0, false);
+    check(&mut core, 0, Action::Claim { count: 1 });
+    core.claimed(at(0), 1, None);
+    check(&mut core, 5000, Action::Inspect { step: 0 });
+    check(&mut core, 5000, Action::Wait(Some(at(10000))));
+    check(&mut core, 10000, Action::Inspect { step: 0 });
 }
 
 #[test]
