@@ -69,7 +69,7 @@ struct Allocations {
 }
 
 /// How often something may be made larger that has been small so far, in all.
-const NOISE: u64 = FRAMES / 200;
+const NOISE: u64 = FRAMES / 50;
 const FRAMES: u64 = 4000;
 const WARM_UP: u64 = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
