@@ -63,7 +63,9 @@ fn a_detector_that_runs_on_every_third_frame() {
 
 #[test]
 fn a_stage_that_can_not_be_built() {
-    run("stage", "fail", "{ message = 'no luck', at_once = true }", "").exits(3).says(&["site.toml:3:8: [stage.step]: no luck"]);
+    run("stage", "fail", "{ message = 'no luck', at_once = true }", "")
+        .exits(3)
+        .says(&["site.toml:3:8: [stage.step]: no luck"]);
     run("stage", "misbehave", "{ panic = 'from_config' }", "").exits(3).says(&["site.toml:3:8: [stage.step]"]);
 }
 
