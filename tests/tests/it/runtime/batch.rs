@@ -345,6 +345,8 @@ fn frames_that_a_point_could_not_take_are_passed_on_where_the_feed_says_so() {
         let (feed, outputs) = feed(&runtime, &format!("live {live}"), source, detect(&detector), |c| {
             c.on_step_error = nv_runtime::StepErrorPolicy::Pass;
             c.queue_capacity = 10;
+            // Another feed's frame is let in as a probe: it is not to be a fresher one than those that wait with it.
+            c.freshness = Some(LONG);
         });
         for n in 0..10 {
             feeder.frame(n);
