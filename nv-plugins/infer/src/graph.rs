@@ -12,7 +12,7 @@ mod import;
 mod infer;
 mod ir;
 mod memory;
-mod op;
+pub(crate) mod op;
 mod passes;
 mod report;
 mod shapes;

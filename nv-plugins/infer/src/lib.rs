@@ -31,6 +31,7 @@ mod error;
 mod executor;
 mod graph;
 mod model;
+mod plan;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
