@@ -4,21 +4,22 @@
 //! can be computed beforehand; [`batch`] does so for any number of entries where each is computed by itself; [`passes`] fuse
 //! nodes; [`memory`] shares buffers between values; [`report`] is what a person sees of it all.
 
-mod batch;
-mod constant;
+pub(crate) mod batch;
+pub(crate) mod concrete;
+pub(crate) mod constant;
 mod cost;
-mod fold;
-mod import;
-mod infer;
-mod ir;
+pub(crate) mod fold;
+pub(crate) mod import;
+pub(crate) mod infer;
+pub(crate) mod ir;
 mod memory;
 pub(crate) mod op;
-mod passes;
+pub(crate) mod passes;
 mod report;
-mod shapes;
-mod size;
+pub(crate) mod shapes;
+pub(crate) mod size;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use passes::Rewrites;
 pub use report::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse};

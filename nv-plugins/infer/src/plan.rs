@@ -1,21 +1,23 @@
 #![allow(dead_code, unused_imports, reason = "the executors that use it are being written")]
 //! What executors run: a list of steps over arrays whose sizes are numbers, for one entry of a batch.
 //!
-//! `lower` makes it from a fused graph. Some seventy operators become about a dozen kinds of steps
+//! [`lower`] makes it from a fused graph. Some seventy operators become about a dozen kinds of steps
 //! ([`Action`]): whatever only moves or picks elements is a copy between strided views or nothing at all, whatever has modes
 //! and coordinate systems is a table of taps. So an executor is small, and two of them agree.
 //!
 //! An executor that is given several entries runs the same steps for each: array by array, an entry's elements lie one after
 //! another, and constants are shared. Nothing in a plan depends on how many entries there are.
 
+mod lower;
 mod memory;
 mod step;
 mod view;
 
+pub(crate) use lower::{Refusal, Target, lower};
 pub(crate) use memory::MemoryPlan;
 pub(crate) use step::{
     Action, Activation, ArgMax, Conv, Function, Gather, Map, MatMul, NonMaxSuppression, Pool, PoolAxis, PoolKind,
-    Reduce, Resample, Residual, Softmax, Step, Taps, TopK,
+    Reduce, Resample, Residual, Shuffle, Softmax, Step, Taps, TopK,
 };
 pub(crate) use view::{Picture, Span, View};
 
@@ -115,3 +117,6 @@ pub(crate) struct Port {
     /// An array of one whole number: how many of the outermost dimension are there, where that is known only after a run.
     pub(crate) rows: Option<ArrayId>,
 }
+
+#[cfg(test)]
+mod tests;

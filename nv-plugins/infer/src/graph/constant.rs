@@ -127,6 +127,21 @@ impl Constant {
         }
     }
 
+    /// Its values as `float`, where they are floating-point numbers of any width and in the file.
+    pub(crate) fn to_floats(&self) -> Option<Vec<f32>> {
+        match (&self.values, self.element) {
+            (Values::Bytes(bytes), ElementType::Double) => {
+                Some(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect())
+            }
+            (Values::Bytes(bytes), ElementType::Float16) => {
+                Some(bytes.as_chunks().0.iter().map(|&b| from_half(u16::from_le_bytes(b))).collect())
+            }
+            // As the file may write them: the bits of each in a number of its own.
+            (Values::Ints(values), ElementType::Float16) => Some(values.iter().map(|&v| from_half(v as u16)).collect()),
+            _ => self.as_floats().map(Cow::into_owned),
+        }
+    }
+
     /// The one value of a tensor of one `float`.
     pub(crate) fn scalar(&self) -> Option<f32> {
         match &*self.as_floats().filter(|_| self.len() == 1)? {
@@ -157,6 +172,18 @@ pub(crate) fn element_size(element: ElementType) -> Option<usize> {
 pub(crate) fn volume(shape: &[usize]) -> Option<usize> {
     let volume = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
     i64::try_from(volume).is_ok().then_some(volume)
+}
+
+/// The number that 16 bits are: IEEE 754, one bit of sign, five of exponent, ten of fraction.
+fn from_half(bits: u16) -> f32 {
+    let (sign, exponent, fraction) = (bits >> 15, bits >> 10 & 31, f32::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => fraction / 1024.0 * f32::powi(2.0, -14),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        _ => (1.0 + fraction / 1024.0) * f32::powi(2.0, i32::from(exponent) - 15),
+    };
+    if sign == 1 { -magnitude } else { magnitude }
 }
 
 fn packed<T: Clone, const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Cow<'_, [T]> {
@@ -194,6 +221,16 @@ mod tests {
         check(TensorProto { raw_data: raw(&[1, 2]), ..proto(&[1], DataType::UINT16) }, None, None);
         check(TensorProto { data_location: Some(DataLocation::EXTERNAL), ..proto(two, DataType::FLOAT) }, None, None);
         check(proto(&[0, 5], DataType::FLOAT), None, Some(&[]));
+    }
+
+    #[test]
+    fn halves_are_read() {
+        for (bits, expected) in
+            [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333_251_95), (0x0001, 5.960_464_5e-8), (0x7c00, f32::INFINITY)]
+        {
+            assert_eq!(from_half(bits), expected, "{bits:x}");
+        }
+        assert!(from_half(0x7e00).is_nan());
     }
 
     #[test]

@@ -144,7 +144,7 @@ pub(super) fn evaluate(op: &Op, inputs: &Inputs<'_>, element: ElementType, shape
 }
 
 /// The numbers of a shape, where no symbol is among them.
-pub(super) fn fixed_shape(shape: &[Size]) -> Option<Vec<usize>> {
+pub(crate) fn fixed_shape(shape: &[Size]) -> Option<Vec<usize>> {
     shape.iter().map(|d| usize::try_from(d.as_fixed()?).ok()).collect()
 }
 

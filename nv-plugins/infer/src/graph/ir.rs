@@ -12,6 +12,13 @@ use crate::ElementType;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ValueId(u32);
 
+impl ValueId {
+    /// Its place among the graph's values.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A tensor: an input, a constant, or what a node computes.
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
@@ -110,6 +117,11 @@ impl Graph {
         value.element = constant.element();
         value.shape = Some(constant.shape().iter().map(|&d| d.into()).collect());
         value.constant = Some(constant);
+    }
+
+    /// How many values there are, those that nobody uses any more counted too.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
     }
 
     /// The value.

@@ -257,6 +257,12 @@ pub(crate) struct Resize {
     /// How `nearest` rounds.
     pub(crate) rounding: Rounding,
     pub(crate) antialias: bool,
+    /// The parameter of the cubic filter.
+    pub(crate) cubic: f32,
+    /// Whether samples beyond the ends count for nothing, instead of being those at the ends.
+    pub(crate) exclude_outside: bool,
+    /// What stands where a crop reaches beyond the picture.
+    pub(crate) extrapolation: f32,
     /// The axes that scales and sizes are of; all of them where empty.
     pub(crate) axes: Vec<i64>,
 }

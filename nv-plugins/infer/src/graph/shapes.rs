@@ -32,7 +32,8 @@ macro_rules! known {
 }
 use known;
 
-pub(super) use movement::{bounds, ordered_axes, permutation, span};
+pub(crate) use movement::{bounds, permutation};
+pub(super) use movement::{ordered_axes, span};
 
 /// The inputs of a node whose outputs are wanted.
 pub(super) struct Inputs<'a>(pub(super) &'a [Option<Fact>]);
@@ -145,7 +146,7 @@ fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {
 }
 
 /// The axis that a possibly negative number means.
-pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
+pub(crate) fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
     let signed = i64::try_from(rank).unwrap_or(i64::MAX);
     let place = if axis < 0 { axis.checked_add(signed) } else { Some(axis) };
     let place = place.filter(|a| (0..signed).contains(a)).and_then(|a| usize::try_from(a).ok());

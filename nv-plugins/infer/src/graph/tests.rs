@@ -3,7 +3,7 @@
 mod batches;
 pub(super) mod evaluator;
 mod files;
-mod models;
+pub(crate) mod models;
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Picture, View};
+use super::{Picture, Span, View};
 use crate::ElementType;
 use crate::graph::op::{Binary, Reduction, Unary};
 
@@ -32,6 +32,7 @@ pub(crate) enum Action {
     ArgMax(ArgMax),
     TopK(TopK),
     NonMaxSuppression(NonMaxSuppression),
+    Shuffle(Shuffle),
 }
 
 /// A convolution: for output channel `o`, row `y`, column `x`
@@ -271,4 +272,168 @@ pub(crate) struct NonMaxSuppression {
     pub(crate) output: View,
     /// One whole number: how many rows were selected.
     pub(crate) count: View,
+}
+
+/// Each channel of the output is a channel of one of the inputs: which one, and which of its channels. All are of the plan's
+/// block and of the same rows and columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Shuffle {
+    pub(crate) inputs: Vec<Picture>,
+    /// For each channel of the output.
+    pub(crate) channels: Arc<[(u32, u32)]>,
+    pub(crate) output: Picture,
+}
+
+impl Map {
+    /// A map over as few dimensions as its views allow: those of one go, and those that lie in one another in every view become
+    /// one. The order of elements stays.
+    pub(crate) fn new(function: Function, dims: &[usize], inputs: Vec<View>, output: View) -> Self {
+        let mut map = Self { function, dims: Vec::new(), inputs, output };
+        let old: Vec<Vec<isize>> = map.views().map(|view| view.strides.clone()).collect();
+        let mut new: Vec<Vec<isize>> = vec![Vec::new(); old.len()];
+        for (axis, &dim) in dims.iter().enumerate().filter(|(_, dim)| **dim != 1) {
+            let nested = !map.dims.is_empty()
+                && dim > 0
+                && old.iter().zip(&new).all(|(old, new)| new.last() == Some(&(old[axis] * dim as isize)));
+            if let (true, Some(last)) = (nested, map.dims.last_mut()) {
+                *last *= dim;
+                new.iter_mut().zip(&old).for_each(|(new, old)| {
+                    new.pop();
+                    new.push(old[axis]);
+                });
+            } else {
+                map.dims.push(dim);
+                new.iter_mut().zip(&old).for_each(|(new, old)| new.push(old[axis]));
+            }
+        }
+        map.inputs.iter_mut().chain([&mut map.output]).zip(new).for_each(|(view, strides)| view.strides = strides);
+        map
+    }
+
+    fn views(&self) -> impl Iterator<Item = &View> {
+        self.inputs.iter().chain([&self.output])
+    }
+}
+
+impl Action {
+    /// What it reads.
+    pub(crate) fn reads(&self) -> Vec<Span> {
+        let spans: Vec<Option<Span>> = match self {
+            Self::Conv(a) => vec![a.input.span(), a.residual.as_ref().and_then(|(picture, _)| picture.span())],
+            Self::Pool(a) => vec![a.input.span()],
+            Self::Map(a) => a.inputs.iter().map(|view| view.span(&a.dims)).collect(),
+            Self::Reduce(a) => vec![a.input.span(&joined(&[&a.kept, &a.reduced]))],
+            Self::MatMul(a) => {
+                let add = a.add.as_ref().and_then(|view| view.span(&joined(&[&a.batch, &[a.rows, a.columns]])));
+                let left = a.left.span(&joined(&[&a.batch, &[a.rows, a.depth]]));
+                vec![left, a.right.span(&joined(&[&a.batch, &[a.depth, a.columns]])), add]
+            }
+            Self::Softmax(a) => vec![a.input.span(&a.dims)],
+            Self::Resample(a) => vec![a.input_span()],
+            Self::Gather(a) => {
+                let data = a.data.span(&joined(&[&a.outer, &[a.len], &a.inner]));
+                vec![data, a.indices.span(&a.picked)]
+            }
+            Self::ArgMax(a) => vec![a.input.span(&joined(&[&a.kept, &[a.len]]))],
+            Self::TopK(a) => vec![a.input.span(&joined(&[&a.kept, &[a.len]]))],
+            Self::NonMaxSuppression(a) => {
+                let scores = a.scores.span(&[a.batches, a.classes, a.boxes]);
+                vec![a.corners.span(&[a.batches, a.boxes, 4]), scores]
+            }
+            Self::Shuffle(a) => a.inputs.iter().map(Picture::span).collect(),
+        };
+        spans.into_iter().flatten().collect()
+    }
+
+    /// What it writes; nothing where there is nothing to compute.
+    pub(crate) fn writes(&self) -> Vec<Span> {
+        let spans: Vec<Option<Span>> = match self {
+            Self::Conv(a) => vec![a.output.span()],
+            Self::Pool(a) => vec![a.output.span()],
+            Self::Shuffle(a) => vec![a.output.span()],
+            Self::TopK(a) => {
+                let dims = joined(&[&a.kept, &[a.k]]);
+                vec![a.values.span(&dims), a.indices.span(&dims)]
+            }
+            Self::NonMaxSuppression(a) => vec![a.output.span(&[a.rows(), 3]), a.count.span(&[1])],
+            _ => vec![self.output_view().and_then(|(dims, view)| view.span(&dims))],
+        };
+        spans.into_iter().flatten().collect()
+    }
+
+    /// The view that it writes with the view's dimensions, where it is one view that it writes.
+    pub(crate) fn output_view(&self) -> Option<(Vec<usize>, View)> {
+        match self {
+            Self::Map(a) => Some((a.dims.clone(), a.output.clone())),
+            Self::Reduce(a) => Some((a.kept.clone(), a.output.clone())),
+            Self::MatMul(a) => Some((joined(&[&a.batch, &[a.rows, a.columns]]), a.output.clone())),
+            Self::Softmax(a) => Some((a.dims.clone(), a.output.clone())),
+            Self::Resample(a) => Some((a.dims.clone(), a.output.clone())),
+            Self::Gather(a) => Some((joined(&[&a.outer, &a.picked, &a.inner]), a.output.clone())),
+            Self::ArgMax(a) => Some((a.kept.clone(), a.output.clone())),
+            _ => None,
+        }
+    }
+
+    /// Has it write another view of the same dimensions.
+    pub(crate) fn set_output(&mut self, view: View) {
+        match self {
+            Self::Map(a) => a.output = view,
+            Self::Reduce(a) => a.output = view,
+            Self::MatMul(a) => a.output = view,
+            Self::Softmax(a) => a.output = view,
+            Self::Resample(a) => a.output = view,
+            Self::Gather(a) => a.output = view,
+            Self::ArgMax(a) => a.output = view,
+            _ => {}
+        }
+    }
+}
+
+impl Resample {
+    /// From the least to the greatest element that any tap picks.
+    fn input_span(&self) -> Option<Span> {
+        let mut reach = Vec::with_capacity(self.dims.len());
+        for (taps, &dim) in self.taps.iter().zip(&self.dims) {
+            let greatest = match taps {
+                Taps::Same => dim.checked_sub(1)?,
+                Taps::Pick(index) | Taps::Blend { index, .. } => usize::try_from(*index.iter().max()?).ok()?,
+            };
+            reach.push(greatest + 1);
+        }
+        self.input.span(&reach)
+    }
+}
+
+impl NonMaxSuppression {
+    /// How many rows the output has room for.
+    pub(crate) fn rows(&self) -> usize {
+        self.batches * self.classes * self.limit.min(self.boxes)
+    }
+}
+
+fn joined(parts: &[&[usize]]) -> Vec<usize> {
+    parts.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::ArrayId;
+
+    #[test]
+    fn maps_have_as_few_dimensions_as_their_views_allow() {
+        let check = |dims: &[usize], input: &[isize], output: &[isize], expected: &[(usize, isize, isize)]| {
+            let view = |strides: &[isize]| View { array: ArrayId(0), offset: 0, strides: strides.to_vec() };
+            let map = Map::new(Function::Copy, dims, vec![view(input)], view(output));
+            let found = map.dims.iter().zip(&map.inputs[0].strides).zip(&map.output.strides);
+            assert_eq!(found.map(|((d, i), o)| (*d, *i, *o)).collect::<Vec<_>>(), expected, "{dims:?}");
+        };
+        check(&[2, 3, 4], &[12, 4, 1], &[12, 4, 1], &[(24, 1, 1)]);
+        check(&[2, 3, 4], &[12, 4, 1], &[24, 4, 1], &[(2, 12, 24), (12, 1, 1)]);
+        check(&[2, 1, 4], &[0, 7, 0], &[4, 4, 1], &[(8, 0, 1)]);
+        check(&[5, 2, 3], &[0, 0, 0], &[6, 3, 1], &[(30, 0, 1)]);
+        check(&[1, 1], &[0, 0], &[1, 1], &[]);
+        check(&[3, 0], &[1, 1], &[0, 1], &[(3, 1, 0), (0, 1, 1)]);
+    }
 }

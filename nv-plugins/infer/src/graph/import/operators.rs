@@ -236,7 +236,18 @@ fn resize(a: &mut Attributes<'_>, old: bool) -> Result<Resize, String> {
     )?;
     if old {
         let (coordinates, rounding) = (Coordinates::Asymmetric, Rounding::Floor);
-        return Ok(Resize { mode, coordinates, rounding, antialias: false, axes: Vec::new() });
+        let (cubic, exclude_outside, extrapolation) = (-0.75, false, 0.0);
+        let axes = Vec::new();
+        return Ok(Resize {
+            mode,
+            coordinates,
+            rounding,
+            antialias: false,
+            cubic,
+            exclude_outside,
+            extrapolation,
+            axes,
+        });
     }
     Ok(Resize {
         mode,
@@ -261,6 +272,9 @@ fn resize(a: &mut Attributes<'_>, old: bool) -> Result<Resize, String> {
             ],
         )?,
         antialias: a.flag("antialias", false)?,
+        cubic: a.float("cubic_coeff_a", -0.75)?,
+        exclude_outside: a.flag("exclude_outside", false)?,
+        extrapolation: a.float("extrapolation_value", 0.0)?,
         axes: a.ints("axes")?.unwrap_or_default(),
     })
 }

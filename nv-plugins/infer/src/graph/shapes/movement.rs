@@ -92,7 +92,7 @@ pub(super) fn infer(op: &Op, inputs: &Inputs<'_>) -> Shape {
 }
 
 /// The permutation, checked; reversed where none is given.
-pub(in crate::graph) fn permutation(perm: Option<&[i64]>, rank: usize) -> Result<Vec<usize>, String> {
+pub(crate) fn permutation(perm: Option<&[i64]>, rank: usize) -> Result<Vec<usize>, String> {
     let Some(perm) = perm else { return Ok((0..rank).rev().collect()) };
     let axes = perm.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>()?;
     let mut sorted = axes.clone();
@@ -266,7 +266,7 @@ fn sliced(size: &Size, start: i64, end: &Size, step: i64) -> Result<Option<Size>
 }
 
 /// Where a slice of `n` elements begins and ends, as ONNX clamps it.
-pub(in crate::graph) fn bounds(n: i64, start: i64, end: i64, step: i64) -> (i64, i64) {
+pub(crate) fn bounds(n: i64, start: i64, end: i64, step: i64) -> (i64, i64) {
     let wrap = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
     if step > 0 {
         (wrap(start).clamp(0, n), wrap(end).clamp(0, n))

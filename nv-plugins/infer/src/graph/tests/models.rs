@@ -7,7 +7,7 @@ use crate::GraphOptions;
 
 /// A model by its file's name, or `None` after saying that `test` is skipped without it.
 #[expect(clippy::print_stdout, reason = "a skipped test says so")]
-fn load(test: &str, file: &str) -> Option<Model> {
+pub(crate) fn load(test: &str, file: &str) -> Option<Model> {
     let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let assets =
         std::env::var_os("NV_ASSETS").map_or_else(|| PathBuf::from(workspace).join("../shared/assets"), PathBuf::from);

@@ -1,0 +1,81 @@
+//! Pools: what each output row and column covers.
+
+use super::conv::Resolved;
+use super::{Action, Lowering, Result};
+use crate::graph::ir::Node;
+use crate::graph::op::Op;
+use crate::plan::{Pool, PoolAxis, PoolKind};
+
+impl Lowering<'_> {
+    pub(super) fn pool(&mut self, node: &Node) -> Result<()> {
+        let (window, kind, counts_padding) = match &node.op {
+            Op::MaxPool(window) => (window, PoolKind::Max, false),
+            Op::AveragePool { window, count_include_pad } => (window, PoolKind::Average, *count_include_pad),
+            _ => return Err("it is no pool".into()),
+        };
+        if node.outputs.iter().skip(1).any(|id| !self.links.users(*id).is_empty()) {
+            return Err("somebody wants the places of its greatest values".into());
+        }
+        let (input, output) = (self.input(node, 0)?, node.outputs[0]);
+        if !self.prefers.contains(&output) {
+            return Err("it pools what is no picture of floats".into());
+        }
+        let (size, out) = (self.dims4(input)?, self.dims4(output)?);
+        let kernel: Vec<usize> = window.kernel.iter().map(|&k| k as usize).collect();
+        let resolved = Self::window(window, &kernel, [size[2], size[3]], [out[2], out[3]])?;
+        let axes = [0, 1].map(|axis| covered(&resolved, axis, size[axis + 2], out[axis + 2], counts_padding));
+        let [Some(rows), Some(columns)] = axes else { return Err("a window covers nothing but padding".into()) };
+        let (from, to) = (self.blocked(input)?, self.blocked_output(output, out)?);
+        for (input, output) in from.iter().zip(to.iter()) {
+            let (rows, columns) = (rows.clone(), columns.clone());
+            self.push(Action::Pool(Pool { kind, input, rows, columns, dilation: resolved.dilation, output }))?;
+        }
+        self.is_at(output, to);
+        Ok(())
+    }
+}
+
+/// What the windows of an axis cover of `size`; `None` where one covers nothing.
+fn covered(window: &Resolved, axis: usize, size: usize, out: usize, counts_padding: bool) -> Option<Vec<PoolAxis>> {
+    let (kernel, step) = (window.kernel[axis], window.dilation[axis]);
+    let (begin, end) = (window.begin[axis], window.end[axis]);
+    (0..out)
+        .map(|i| {
+            let first = (i * window.stride[axis]) as isize - begin as isize;
+            let places = (0..kernel).map(|k| first + (k * step) as isize);
+            let inside = |at: &isize| (0..size as isize).contains(at);
+            // Rounded up, a window may reach beyond the padding.
+            let counted = |at: &isize| *at < (size + end) as isize;
+            let count = places.clone().filter(inside).count();
+            let divisor = if counts_padding { places.clone().filter(counted).count() } else { count };
+            let begin = places.clone().find(inside)? as usize;
+            Some(PoolAxis { begin, count, divisor })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_cover_what_lies_inside() {
+        let check =
+            |kernel: usize, stride: usize, dilation: usize, pads: [usize; 2], expected: &[(usize, usize, usize)]| {
+                let window = Resolved {
+                    kernel: [kernel; 2],
+                    stride: [stride; 2],
+                    dilation: [dilation; 2],
+                    begin: [pads[0]; 2],
+                    end: [pads[1]; 2],
+                };
+                let found = covered(&window, 0, 5, expected.len(), true).unwrap();
+                let found: Vec<_> = found.iter().map(|a| (a.begin, a.count, a.divisor)).collect();
+                assert_eq!(found, expected, "{kernel} {stride} {dilation} {pads:?}");
+            };
+        check(3, 1, 1, [1, 1], &[(0, 2, 3), (0, 3, 3), (1, 3, 3), (2, 3, 3), (3, 2, 3)]);
+        // Rounded up: the last window reaches beyond the padding, which does not count.
+        check(2, 2, 1, [0, 0], &[(0, 2, 2), (2, 2, 2), (4, 1, 1)]);
+        check(2, 1, 3, [3, 0], &[(0, 1, 2), (1, 1, 2), (2, 1, 2), (0, 2, 2)]);
+    }
+}
