@@ -12,7 +12,7 @@ mod memory;
 mod step;
 mod view;
 
-pub(crate) use memory::MemoryPlan;
+pub(crate) use memory::{MemoryPlan, Slot};
 pub(crate) use step::{
     Action, Activation, ArgMax, Conv, Function, Gather, Map, MatMul, NonMaxSuppression, Pool, PoolAxis, PoolKind,
     Reduce, Resample, Residual, Softmax, Step, Taps, TopK,
