@@ -25,6 +25,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod cpu;
 mod describe;
 mod device;
 mod error;
@@ -37,6 +38,7 @@ mod session;
 pub mod testing;
 mod wire;
 
+pub use cpu::SimdLevel;
 pub use describe::ModelDescription;
 pub use device::Device;
 pub use error::{InferError, InferErrorKind};

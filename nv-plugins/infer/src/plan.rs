@@ -8,13 +8,14 @@
 //! An executor that is given several entries runs the same steps for each: array by array, an entry's elements lie one after
 //! another, and constants are shared. Nothing in a plan depends on how many entries there are.
 
+pub(crate) mod access;
 mod lower;
 mod memory;
 mod step;
 mod view;
 
 pub(crate) use lower::{Refusal, Target, lower};
-pub(crate) use memory::MemoryPlan;
+pub(crate) use memory::{MemoryPlan, Slot};
 pub(crate) use step::{
     Action, Activation, ArgMax, Conv, Function, Gather, Map, MatMul, NonMaxSuppression, Pool, PoolAxis, PoolKind,
     Reduce, Resample, Residual, Shuffle, Softmax, Step, Taps, TopK,

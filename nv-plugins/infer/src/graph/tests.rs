@@ -6,14 +6,18 @@ mod files;
 pub(crate) mod models;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nv_core::Tensor;
 
 use super::batch;
+use super::concrete::concrete;
 use super::import::import;
 use super::infer::infer;
 use super::ir::Graph;
 use super::passes::{self, Rewrites};
+use crate::cpu::{Executor, Packed, Pool, SimdLevel};
+use crate::plan::{Target, lower};
 use crate::{Model, Session, SessionOptions, model};
 use evaluator::{Array, evaluate};
 
@@ -26,6 +30,7 @@ pub(super) fn imported(model: &Model) -> Result<Graph, String> {
 /// free. Gives the fused graph, what was rewritten, and why the batch is not free.
 pub(super) fn fused(model: &Model, entries: usize, tolerance: f64) -> (Graph, Vec<Rewrites>, Option<String>) {
     let imported = imported(model).unwrap();
+    let imported_again = imported.clone();
     let mut sizes = BTreeMap::new();
     let (mut graph, fixed) = match batch::free(&imported) {
         Ok(batched) => {
@@ -73,7 +78,37 @@ pub(super) fn fused(model: &Model, entries: usize, tolerance: f64) -> (Graph, Ve
             assert!(error <= tolerance, "{name}[{i}]: {a} for {b}, {error:e}");
         }
     }
+    plans_compute(&imported_again, fixed.is_none(), &inputs, &expected, tolerance);
     (graph, rewrites, fixed)
+}
+
+/// Checks that plans of every block compute what is expected, in memory that spoils what should not be read. Where the batch
+/// is free, a plan computes one entry of it.
+fn plans_compute(imported: &Graph, free: bool, inputs: &[Tensor], expected: &[Tensor], tolerance: f64) {
+    let entries = if free { inputs[0].shape()[0] } else { 1 };
+    let shape = |t: &Tensor| if free { [&[1], &t.shape()[1..]].concat() } else { t.shape().to_vec() };
+    let (graph, _) = concrete(imported, &inputs.iter().map(shape).collect::<Vec<_>>()).unwrap();
+    for block in [4, 8, 16] {
+        let target = Target { block, buffer_limit: usize::MAX, memory_limit: 1 << 28 };
+        let plan = lower(&graph, &target).unwrap();
+        let pool = Arc::new(Pool::new(1));
+        let executor = Executor::new(Arc::new(plan), &Packed::default(), pool, SimdLevel::Scalar);
+        let mut executor = executor.unwrap().poisoned();
+        let mut outputs = vec![Vec::new(); expected.len()];
+        for entry in 0..entries {
+            let row = |t| if free { Tensor::outer(t, entry).unwrap() } else { Tensor::data(t) };
+            let data: Vec<_> = inputs.iter().map(row).collect();
+            executor.run(&data, &mut outputs).unwrap();
+        }
+        for ((found, expected), (name, _)) in outputs.iter().zip(expected).zip(&graph.outputs) {
+            assert_eq!(found.len(), expected.data().len(), "{name}");
+            let largest = expected.data().iter().fold(1e-6, |m: f32, v| m.max(v.abs()));
+            for (i, (a, b)) in found.iter().zip(expected.data()).enumerate() {
+                let error = f64::from((a - b).abs() / largest);
+                assert!(error <= tolerance, "{name}[{i}] in blocks of {block}: {a} for {b}, {error:e}");
+            }
+        }
+    }
 }
 
 /// The operators of a graph, with how often they occur: `Conv 2, Relu 1`.

@@ -21,8 +21,9 @@ mod resize;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::access::Accesses;
 use super::memory::Slot;
-use super::{Action, Array, ArrayId, Function, Kind, Map, MemoryPlan, Picture, Plan, Port, Span, Step, Values, View};
+use super::{Action, Array, ArrayId, Function, Kind, Map, MemoryPlan, Picture, Plan, Port, Step, Values, View};
 use crate::ElementType;
 use crate::graph::fold::fixed_shape;
 use crate::graph::ir::{Graph, Links, Node, ValueId};
@@ -253,7 +254,7 @@ impl Lowering<'_> {
         };
         inputs.iter().for_each(|port| alive(port.array, 0));
         for (index, step) in self.steps.iter().enumerate() {
-            step.action.reads().iter().chain(&step.action.writes()).for_each(|span| alive(span.array, index + 1));
+            Accesses::of(&step.action).arrays().for_each(|array| alive(array, index + 1));
         }
         let end = self.steps.len() + 1;
         for port in &outputs {
@@ -355,14 +356,12 @@ impl Lowering<'_> {
 
     /// Adds a step; where it would read what it writes, by way of memory of its own.
     fn push(&mut self, mut action: Action) -> Result<()> {
-        let writes = action.writes();
-        if writes.is_empty() {
+        let accesses = Accesses::of(&action);
+        if accesses.writes.is_empty() {
             return Ok(());
         }
-        let reads = action.reads();
-        let meet = |w: &Span| reads.iter().any(|r| r.overlaps(w));
         let mut after = None;
-        if writes.iter().any(meet) {
+        if accesses.meet() {
             let (dims, output) = action.output_view().ok_or("it would write what it reads")?;
             let kind = self.arrays[output.array.index()].kind;
             let aside = self.allocate_temporary(kind, &dims)?;
@@ -381,7 +380,7 @@ impl Lowering<'_> {
     }
 
     fn copy(&mut self, dims: &[usize], from: View, to: View) -> Result<()> {
-        if from == to { Ok(()) } else { self.map(Function::Copy, dims, vec![from], to) }
+        if from.is_same(&to, dims) { Ok(()) } else { self.map(Function::Copy, dims, vec![from], to) }
     }
 
     /// The function of two, for elements of a type.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Picture, Span, View};
+use super::{Picture, View};
 use crate::ElementType;
 use crate::graph::op::{Binary, Reduction, Unary};
 
@@ -316,51 +316,6 @@ impl Map {
 }
 
 impl Action {
-    /// What it reads.
-    pub(crate) fn reads(&self) -> Vec<Span> {
-        let spans: Vec<Option<Span>> = match self {
-            Self::Conv(a) => vec![a.input.span(), a.residual.as_ref().and_then(|(picture, _)| picture.span())],
-            Self::Pool(a) => vec![a.input.span()],
-            Self::Map(a) => a.inputs.iter().map(|view| view.span(&a.dims)).collect(),
-            Self::Reduce(a) => vec![a.input.span(&joined(&[&a.kept, &a.reduced]))],
-            Self::MatMul(a) => {
-                let add = a.add.as_ref().and_then(|view| view.span(&joined(&[&a.batch, &[a.rows, a.columns]])));
-                let left = a.left.span(&joined(&[&a.batch, &[a.rows, a.depth]]));
-                vec![left, a.right.span(&joined(&[&a.batch, &[a.depth, a.columns]])), add]
-            }
-            Self::Softmax(a) => vec![a.input.span(&a.dims)],
-            Self::Resample(a) => vec![a.input_span()],
-            Self::Gather(a) => {
-                let data = a.data.span(&joined(&[&a.outer, &[a.len], &a.inner]));
-                vec![data, a.indices.span(&a.picked)]
-            }
-            Self::ArgMax(a) => vec![a.input.span(&joined(&[&a.kept, &[a.len]]))],
-            Self::TopK(a) => vec![a.input.span(&joined(&[&a.kept, &[a.len]]))],
-            Self::NonMaxSuppression(a) => {
-                let scores = a.scores.span(&[a.batches, a.classes, a.boxes]);
-                vec![a.corners.span(&[a.batches, a.boxes, 4]), scores]
-            }
-            Self::Shuffle(a) => a.inputs.iter().map(Picture::span).collect(),
-        };
-        spans.into_iter().flatten().collect()
-    }
-
-    /// What it writes; nothing where there is nothing to compute.
-    pub(crate) fn writes(&self) -> Vec<Span> {
-        let spans: Vec<Option<Span>> = match self {
-            Self::Conv(a) => vec![a.output.span()],
-            Self::Pool(a) => vec![a.output.span()],
-            Self::Shuffle(a) => vec![a.output.span()],
-            Self::TopK(a) => {
-                let dims = joined(&[&a.kept, &[a.k]]);
-                vec![a.values.span(&dims), a.indices.span(&dims)]
-            }
-            Self::NonMaxSuppression(a) => vec![a.output.span(&[a.rows(), 3]), a.count.span(&[1])],
-            _ => vec![self.output_view().and_then(|(dims, view)| view.span(&dims))],
-        };
-        spans.into_iter().flatten().collect()
-    }
-
     /// The view that it writes with the view's dimensions, where it is one view that it writes.
     pub(crate) fn output_view(&self) -> Option<(Vec<usize>, View)> {
         match self {
@@ -387,28 +342,6 @@ impl Action {
             Self::ArgMax(a) => a.output = view,
             _ => {}
         }
-    }
-}
-
-impl Resample {
-    /// From the least to the greatest element that any tap picks.
-    fn input_span(&self) -> Option<Span> {
-        let mut reach = Vec::with_capacity(self.dims.len());
-        for (taps, &dim) in self.taps.iter().zip(&self.dims) {
-            let greatest = match taps {
-                Taps::Same => dim.checked_sub(1)?,
-                Taps::Pick(index) | Taps::Blend { index, .. } => usize::try_from(*index.iter().max()?).ok()?,
-            };
-            reach.push(greatest + 1);
-        }
-        self.input.span(&reach)
-    }
-}
-
-impl NonMaxSuppression {
-    /// How many rows the output has room for.
-    pub(crate) fn rows(&self) -> usize {
-        self.batches * self.classes * self.limit.min(self.boxes)
     }
 }
 

@@ -32,6 +32,14 @@ impl View {
         Some(Span { array: self.array, begin: low as usize, end: high as usize + 1 })
     }
 
+    /// Whether the other view has the same elements at the same indices.
+    pub(crate) fn is_same(&self, other: &Self, dims: &[usize]) -> bool {
+        let strides = self.strides.iter().zip(&other.strides).zip(dims);
+        self.array == other.array
+            && self.offset == other.offset
+            && strides.clone().all(|((a, b), &dim)| dim == 1 || a == b)
+    }
+
     /// Whether elements lie one after another, row-major, with nothing between.
     pub(crate) fn is_contiguous(&self, dims: &[usize]) -> bool {
         let expected = row_major(dims);

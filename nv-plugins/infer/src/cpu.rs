@@ -1,0 +1,20 @@
+#![allow(dead_code, unused_imports, reason = "the session that uses it is being written")]
+//! Runs a [`Plan`](crate::plan::Plan) on the CPU.
+//!
+//! [`scalar`] computes every kind of step in safe Rust: it is what a step means, what other kernels are tested against, and
+//! what computes single steps for other executors. [`Executor`] runs whole plans.
+
+mod executor;
+mod level;
+mod memory;
+mod pool;
+mod scalar;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub(crate) use executor::{Executor, Packed, RunError};
+pub use level::SimdLevel;
+pub(crate) use memory::Memory;
+pub(crate) use pool::Pool;
+pub(crate) use scalar::run as run_scalar;

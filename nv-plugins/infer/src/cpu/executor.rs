@@ -1,0 +1,154 @@
+//! Runs plans.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::memory::Memory;
+use super::pool::Pool;
+use super::{SimdLevel, scalar};
+use crate::ElementType;
+use crate::plan::access;
+use crate::plan::{Kind, Plan, Port, Span};
+
+/// A plan made ready to run, with the memory that it runs in.
+///
+/// A run takes it exclusively. What it computes depends on the inputs alone, not on the number of threads or on what ran
+/// before.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    plan: Arc<Plan>,
+    memory: Memory,
+    pool: Arc<Pool>,
+    level: SimdLevel,
+    poison: bool,
+}
+
+/// Why a run failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RunError {
+    /// The step's node: `Gather node "g"`. Empty where it is none's fault.
+    pub(crate) node: String,
+    pub(crate) reason: String,
+}
+
+/// Weights in the order in which kernels read them, shared between the plans of one graph.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {}
+
+impl Executor {
+    /// Makes a plan ready.
+    ///
+    /// # Errors
+    /// A plan that contradicts itself, which is a defect of whatever made it.
+    pub(crate) fn new(plan: Arc<Plan>, _packed: &Packed, pool: Arc<Pool>, level: SimdLevel) -> Result<Self, RunError> {
+        access::check(&plan).map_err(|(node, reason)| RunError { node, reason })?;
+        let memory = Memory::of(&plan);
+        Ok(Self { plan, memory, pool, level, poison: false })
+    }
+
+    /// Before each step, fills memory that holds nothing at that time with values that spoil whatever depends on them: for
+    /// tests.
+    pub(crate) fn poisoned(mut self) -> Self {
+        self.poison = true;
+        self
+    }
+
+    /// Computes one entry. `inputs` are in the order of the plan's and are converted where it takes whole numbers: rounded to
+    /// the nearest, and not beyond what the type has. The values of each output are appended to its vector; of one whose
+    /// rows are known only now, those that are there.
+    ///
+    /// # Errors
+    /// An input of another length, and what the data does not allow.
+    pub(crate) fn run(&mut self, inputs: &[&[f32]], outputs: &mut [Vec<f32>]) -> Result<(), RunError> {
+        let plan = Arc::clone(&self.plan);
+        let same = (inputs.len(), outputs.len()) == (plan.inputs.len(), plan.outputs.len());
+        if !same || plan.inputs.iter().zip(inputs).any(|(port, input)| plan.array(port.array).len != input.len()) {
+            let reason = "the inputs or outputs are not those of the plan".into();
+            return Err(RunError { node: String::new(), reason });
+        }
+        if self.poison {
+            self.poison_before(0);
+        }
+        for (port, input) in plan.inputs.iter().zip(inputs) {
+            self.write(port, input);
+        }
+        for (i, step) in plan.steps.iter().enumerate() {
+            if self.poison {
+                self.poison_before(i + 1);
+            }
+            scalar::run(&step.action, &mut self.memory)
+                .map_err(|reason| RunError { node: step.node.clone(), reason })?;
+        }
+        if self.poison {
+            self.poison_before(plan.steps.len() + 1);
+        }
+        for (port, output) in plan.outputs.iter().zip(outputs) {
+            self.read(port, output);
+        }
+        Ok(())
+    }
+
+    /// Spoils all memory that holds nothing which `step`, counted from 1, or a later one may read.
+    fn poison_before(&mut self, step: usize) {
+        for (index, buffer) in self.plan.memory.buffers.iter().enumerate() {
+            let alive = buffer.slots.iter().filter(|slot| slot.first < step && step <= slot.last);
+            let mut taken: Vec<_> = alive.map(|slot| (slot.offset, slot.offset + slot.len)).collect();
+            taken.sort_unstable();
+            let mut free_from = 0;
+            for (begin, end) in taken {
+                self.memory.poison(index, free_from, begin);
+                free_from = end;
+            }
+            self.memory.poison(index, free_from, buffer.len);
+        }
+    }
+
+    fn write(&mut self, port: &Port, input: &[f32]) {
+        let Some(span) = whole(&self.plan, port) else { return };
+        let ([written], _) = self.memory.writing([span]);
+        match self.plan.array(port.array).kind {
+            Kind::Float => written.floats().copy_from_slice(input),
+            Kind::Int => {
+                let to = written.ints().iter_mut();
+                to.zip(input).for_each(|(to, &from)| *to = rounded(port.element, from));
+            }
+        }
+    }
+
+    fn read(&self, port: &Port, output: &mut Vec<f32>) {
+        let Some(span) = whole(&self.plan, port) else { return };
+        let rows = port.rows.map(|array| self.memory.ints(Span { array, begin: 0, end: 1 })[0]);
+        let len = rows.map_or(span.end, |rows| rows.max(0) as usize * port.dims[1..].iter().product::<usize>());
+        let span = Span { end: len.min(span.end), ..span };
+        match self.plan.array(port.array).kind {
+            Kind::Float => output.extend_from_slice(self.memory.floats(span)),
+            Kind::Int => output.extend(self.memory.ints(span).iter().map(|&v| v as f32)),
+        }
+    }
+}
+
+/// All elements of a port's array; `None` where there are none.
+fn whole(plan: &Plan, port: &Port) -> Option<Span> {
+    let end = plan.array(port.array).len;
+    (end > 0).then_some(Span { array: port.array, begin: 0, end })
+}
+
+/// A float as a whole number of a type: the nearest, of two equally near ones the even one, and none beyond what the type
+/// has.
+fn rounded(element: ElementType, value: f32) -> i32 {
+    let value = value.round_ties_even();
+    match element {
+        ElementType::Uint8 => i32::from(value as u8),
+        ElementType::Int8 => i32::from(value as i8),
+        _ => value as i32,
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.node.as_str() {
+            "" => f.write_str(&self.reason),
+            node => write!(f, "{node}: {}", self.reason),
+        }
+    }
+}
