@@ -1,8 +1,10 @@
 //! That sessions compute what ONNX says, on every engine that is here: one table of what others computed for each operator,
 //! one for whole models, and properties of what we computed ourselves.
 
+mod batches;
 mod data;
 mod engines;
+mod models;
 mod nodes;
 
 #[expect(clippy::print_stdout, reason = "a test says what it ran and what it skipped")]
