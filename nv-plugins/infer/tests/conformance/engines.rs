@@ -40,6 +40,11 @@ impl Subject {
         OURS.contains(&self.engine)
     }
 
+    /// Whether what it computes must be compiled first.
+    pub(crate) fn has_shaders(self) -> bool {
+        self.engine == Engine::Gpu
+    }
+
     /// A session; a fall-back to another engine counts as a failure where the executor is ours.
     pub(crate) fn session(self, model: &Model, batching: Batching) -> Result<Session, String> {
         let options = SessionOptions { device: self.device, batching, ..SessionOptions::default() };

@@ -6,6 +6,7 @@ mod data;
 mod engines;
 mod models;
 mod nodes;
+mod random;
 
 #[expect(clippy::print_stdout, reason = "a test says what it ran and what it skipped")]
 fn announce(text: &str) {
