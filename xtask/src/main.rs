@@ -17,8 +17,10 @@ mod demo;
 mod fetch;
 mod plugins;
 mod process;
+mod python;
 mod table;
 mod test;
+mod test_data;
 #[cfg(test)]
 mod tidy;
 mod tools;

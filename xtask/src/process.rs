@@ -1,9 +1,17 @@
 //! Child processes: each is echoed before it runs, and a failure names the command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::Result;
+
+/// Cargo's own folder, where tools lie that should outlive a clean build; CI keeps it from run to run.
+pub(crate) fn cargo_home() -> Result<PathBuf> {
+    let home = |variable: &str| std::env::var_os(variable).filter(|home| !home.is_empty()).map(PathBuf::from);
+    let cargo = || Some(home("HOME").or_else(|| home("USERPROFILE"))?.join(".cargo"));
+    Ok(home("CARGO_HOME").or_else(cargo).ok_or("neither CARGO_HOME nor HOME is set")?)
+}
 
 /// The cargo that runs us, else the one on the path.
 pub(crate) fn cargo() -> OsString {

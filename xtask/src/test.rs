@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+use crate::test_data::TestData;
 use crate::workspace::Workspace;
 use crate::{Result, plugins, process, table, tools};
 
@@ -25,7 +26,7 @@ pub(crate) struct Options {
 /// The phases in the order in which they run: what fails fast comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Phase {
-    /// Make sure of the tools, install those that are missing
+    /// Make sure of the tools and of the data that tests compare with, get what is missing
     Setup,
     /// `cargo fmt --check`
     Format,
@@ -104,13 +105,17 @@ impl Phase {
         };
         // Many tests panic on purpose. Backtraces of that would cost seconds each on a busy machine, and say nothing: a test
         // that fails names its line without one.
-        let nextest = |args: &[&str]| {
+        let nextest = |args: &[&str], data: &TestData| {
             let mut command = cargo(&["nextest", "run", "--workspace"]);
-            command.args(args).env("RUST_BACKTRACE", "0");
+            command.args(args).env("RUST_BACKTRACE", "0").envs(data.variables());
             command
         };
+        let data = || TestData::of(workspace.test_assets().as_deref());
         match self {
-            Phase::Setup => tools::ensure_test_tools(),
+            Phase::Setup => {
+                tools::ensure_test_tools()?;
+                data()?.fetch()
+            }
             Phase::Format => process::run(&mut cargo(&["fmt", "--all", "--check"])),
             Phase::Deny => process::run(&mut cargo(&["deny", "check", "licenses", "bans", "sources"])),
             Phase::Clippy => process::run(&mut cargo(&[
@@ -138,11 +143,12 @@ impl Phase {
             Phase::Tests => {
                 // A phase before this one writes it too.
                 TestCount::forget(&workspace.target);
-                process::run(&mut nextest(&[]))?;
+                let data = data()?;
+                process::run(&mut nextest(&[], &data))?;
                 if deep {
-                    let mut cases = nextest(&[]);
+                    let mut cases = nextest(&[], &data);
                     process::run(cases.env("PROPTEST_CASES", DEEP_CASES).env("NV_TEST_DEEP", "1"))?;
-                    process::run(&mut nextest(&["--stress-count", DEEP_REPEATS]))?;
+                    process::run(&mut nextest(&["--stress-count", DEEP_REPEATS], &data))?;
                 }
                 Ok(())
             }

@@ -2,10 +2,10 @@
 //!
 //! - [`Model`]: an ONNX file that was read and understood: its inputs, outputs, operators and metadata.
 //! - [`GraphReport`]: what our own engine's front end makes of a model's graph: what it fuses, costs and takes.
-//! - [`Session`]: computes a model's outputs, on the [`Device`] that [`SessionOptions`] ask for.
+//! - [`Session`]: computes a model's outputs, on the [`Device`] that [`SessionOptions`] ask for; its [`Engine`] says what does it.
 //! - [`InferError`]: what can be wrong with a file, a device, an input or a run, with a [`kind`](InferError::kind).
 //!
-//! Tensors are [`nv_core::Tensor`]: `f32`, row-major, the outermost dimension being the batch.
+//! Tensors are [`nv_core::Tensor`]: `f32`, row-major, the outermost dimension being the batch, unless [`Batching`] says otherwise.
 //!
 //! ```
 //! use nv_core::Tensor;
@@ -25,9 +25,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod batching;
 mod cpu;
 mod describe;
 mod device;
+mod engine;
 mod error;
 mod executor;
 mod graph;
@@ -38,9 +40,11 @@ mod session;
 pub mod testing;
 mod wire;
 
+pub use batching::Batching;
 pub use cpu::SimdLevel;
 pub use describe::ModelDescription;
 pub use device::Device;
+pub use engine::Engine;
 pub use error::{InferError, InferErrorKind};
 pub use graph::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse, Rewrites};
 pub use model::{Dim, ElementType, Model, Opset, TensorInfo};

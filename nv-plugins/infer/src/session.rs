@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use nv_core::Tensor;
 
 use crate::executor::Executor;
-use crate::{Device, Dim, InferError, Model, TensorInfo};
+use crate::{Batching, Device, Dim, Engine, InferError, Model, TensorInfo};
 
 /// How a [`Session`] is to run its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +15,13 @@ pub struct SessionOptions {
     /// Shapes to use in place of what the file declares for these inputs, by name. For files whose declared shape is
     /// narrower than what the graph can compute. Default none.
     pub input_shapes: BTreeMap<String, Vec<Dim>>,
+    /// What the outermost dimension is. Default [`Batching::Entries`].
+    pub batching: Batching,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { device: Device::Auto, threads: 1, input_shapes: BTreeMap::new() }
+        Self { device: Device::Auto, threads: 1, input_shapes: BTreeMap::new(), batching: Batching::Entries }
     }
 }
 
@@ -32,6 +34,8 @@ impl Default for SessionOptions {
 /// summation orders for it. Where the file fixes a batch of n > 1, entries go in groups of n, the last one filled up with
 /// zeros whose results are thrown away.
 ///
+/// With [`Batching::Whole`] none of this holds: the graph is computed once, as the file declares it.
+///
 /// # Threads
 /// `run` takes `&self` and blocks; a session can be shared, but calls then compete for its threads.
 pub struct Session {
@@ -39,7 +43,8 @@ pub struct Session {
     executor: Executor,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
-    /// Entries in one call of the executor.
+    batching: Batching,
+    /// Entries in one call of the executor; 1 where there is no batch.
     group: usize,
 }
 
@@ -81,8 +86,12 @@ impl Session {
             }
         }
         let executor = Executor::new(model, &inputs, reshape, options.threads.max(1))?;
-        let batch = inputs.first().and_then(|i| i.shape.as_ref()?.first()?.fixed());
-        Ok(Self { model: model.clone(), executor, inputs, outputs, group: batch.unwrap_or(1).max(1) })
+        let batch = match options.batching {
+            Batching::Entries => inputs.first().and_then(|i| i.shape.as_ref()?.first()?.fixed()),
+            Batching::Whole => None,
+        };
+        let group = batch.unwrap_or(1).max(1);
+        Ok(Self { model: model.clone(), executor, inputs, outputs, batching: options.batching, group })
     }
 
     /// The model.
@@ -95,6 +104,11 @@ impl Session {
         Device::Cpu
     }
 
+    /// What computes the graph.
+    pub fn engine(&self) -> Engine {
+        Engine::Rten
+    }
+
     /// What [`run`](Self::run) takes, in its order.
     pub fn inputs(&self) -> &[TensorInfo] {
         &self.inputs
@@ -105,20 +119,24 @@ impl Session {
         &self.outputs
     }
 
-    /// How many entries in one call of [`run`](Self::run) suit it best.
+    /// How many entries in one call of [`run`](Self::run) suit it best; 1 with [`Batching::Whole`].
     pub fn preferred_batch(&self) -> usize {
         self.group
     }
 
     /// Computes the outputs for `inputs`, which come in the order of [`inputs`](Self::inputs) and all have the same
-    /// outermost dimension, the batch. Outputs come in the order of [`outputs`](Self::outputs).
+    /// outermost dimension, the batch (with [`Batching::Whole`] whatever shapes the graph declares, scalars too). Outputs come
+    /// in the order of [`outputs`](Self::outputs).
     ///
     /// Values are `f32` on both sides; for a model that takes integers they are rounded to the nearest.
     ///
     /// # Errors
     /// `ShapeMismatch` where an input does not fit, `Run` where the computation fails.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
-        let entries = self.check_inputs(inputs)?;
+        let entries = match self.batching {
+            Batching::Entries => self.check_inputs(inputs)?,
+            Batching::Whole => self.check_whole(inputs)?,
+        };
         let Some(entries) = entries.filter(|&n| n != self.group) else {
             let inputs: Vec<_> = inputs.iter().map(|t| (t.shape(), t.data())).collect();
             return self.executor.run(&self.model, &self.inputs, &inputs);
@@ -154,13 +172,7 @@ impl Session {
 
     /// The number of entries that the inputs hold; `None` for a model without inputs, or with scalars alone.
     fn check_inputs(&self, inputs: &[Tensor]) -> Result<Option<usize>, InferError> {
-        if inputs.len() != self.inputs.len() {
-            return Err(InferError::InputCount {
-                path: self.model.path().into(),
-                found: inputs.len(),
-                needed: self.inputs.len(),
-            });
-        }
+        self.check_count(inputs)?;
         let entries = inputs.first().and_then(|t| t.shape().first().copied());
         for (tensor, info) in inputs.iter().zip(&self.inputs) {
             let shape = tensor.shape();
@@ -180,6 +192,29 @@ impl Session {
             }
         }
         Ok(entries)
+    }
+
+    /// As [`check_inputs`](Self::check_inputs), where there is no batch that could be split up.
+    fn check_whole(&self, inputs: &[Tensor]) -> Result<Option<usize>, InferError> {
+        self.check_count(inputs)?;
+        for (tensor, info) in inputs.iter().zip(&self.inputs) {
+            let shape = tensor.shape();
+            let fits = info.shape.as_ref().is_none_or(|dims| {
+                dims.len() == shape.len() && dims.iter().zip(shape).all(|(d, &n)| d.fixed().is_none_or(|d| d == n))
+            });
+            if !fits {
+                return Err(self.mismatch(format!("input {:?}", info.name), shape, info.shape_text()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_count(&self, inputs: &[Tensor]) -> Result<(), InferError> {
+        let (found, needed) = (inputs.len(), self.inputs.len());
+        if found == needed {
+            return Ok(());
+        }
+        Err(InferError::InputCount { path: self.model.path().into(), found, needed })
     }
 
     fn finish(&self, sum: Batched, entries: usize) -> Result<Tensor, InferError> {
@@ -376,6 +411,40 @@ mod tests {
         let error = session(bytes).run(&[Tensor::zeros([1, 3])]).unwrap_err();
         assert_eq!(error.kind(), InferErrorKind::Run);
         assert!(error.to_string().contains("Reshape"), "{error}");
+    }
+
+    #[test]
+    fn a_whole_graph_is_computed_as_declared() {
+        // The mean over what would else be the batch, and an input that has no batch.
+        let bytes = OnnxBuilder::new()
+            .input("x", &[3.into(), "w".into()])
+            .input("scale", &[])
+            .node("ReduceMean", &["x"], &["mean"])
+            .attribute_list("axes", &[0])
+            .attribute("keepdims", 0)
+            .node("Mul", &["mean", "scale"], &["y"])
+            .node("ReduceMean", &["y"], &["z"])
+            .attribute("keepdims", 0)
+            .output("y", &["w".into()])
+            .output("z", &[])
+            .build();
+        let model = Model::from_bytes("m.onnx", bytes).unwrap();
+        let options = SessionOptions { batching: Batching::Whole, ..SessionOptions::default() };
+        let session = Session::new(&model, &options).unwrap();
+        assert_eq!(session.preferred_batch(), 1);
+        let tensor = |shape: &[usize], data: &[f32]| Tensor::new(shape, data.to_vec()).unwrap();
+        let (x, scale) = (tensor(&[3, 2], &[1., 2., 3., 4., 8., 9.]), tensor(&[], &[10.0]));
+        let outputs = session.run(&[x.clone(), scale.clone()]).unwrap();
+        assert_eq!(outputs, [tensor(&[2], &[40.0, 50.0]), tensor(&[], &[45.0])]);
+
+        let check = |inputs: &[Tensor], expected: &str| {
+            let error = session.run(inputs).unwrap_err();
+            assert_eq!(error.kind(), InferErrorKind::ShapeMismatch);
+            assert!(error.to_string().ends_with(expected), "{error}");
+        };
+        check(std::slice::from_ref(&x), "has 2 inputs, 1 were given");
+        check(&[tensor(&[1, 2], &[0.0; 2]), scale], "input \"x\" has the shape 1×2, 3×w is needed");
+        check(&[x, tensor(&[1], &[0.0])], "input \"scale\" has the shape 1, scalar is needed");
     }
 
     #[test]

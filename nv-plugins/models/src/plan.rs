@@ -80,7 +80,12 @@ impl Plan {
         );
         Ok(Self {
             model,
-            session: SessionOptions { device: config.device, threads: config.threads, input_shapes },
+            session: SessionOptions {
+                device: config.device,
+                threads: config.threads,
+                input_shapes,
+                ..SessionOptions::default()
+            },
             family,
             input: InputSpec { size, resize, channels, pad },
             labels,
