@@ -3,6 +3,7 @@
 //! - [`Model`]: an ONNX file that was read and understood: its inputs, outputs, operators and metadata.
 //! - [`GraphReport`]: what our own engine's front end makes of a model's graph: what it fuses, costs and takes.
 //! - [`Session`]: computes a model's outputs, on the [`Device`] that [`SessionOptions`] ask for.
+//! - [`DeviceReport`]: what there is to run on, and what [`Device::Auto`] comes to.
 //! - [`InferError`]: what can be wrong with a file, a device, an input or a run, with a [`kind`](InferError::kind).
 //!
 //! Tensors are [`nv_core::Tensor`]: `f32`, row-major, the outermost dimension being the batch.
@@ -27,8 +28,10 @@
 
 mod describe;
 mod device;
+mod devices;
 mod error;
 mod executor;
+mod gpu;
 mod graph;
 mod model;
 mod session;
@@ -38,7 +41,9 @@ mod wire;
 
 pub use describe::ModelDescription;
 pub use device::Device;
+pub use devices::{AutoChoice, CpuDescription, DeviceReport};
 pub use error::{InferError, InferErrorKind};
+pub use gpu::{AdapterDescription, AdapterFamily, AdapterKind};
 pub use graph::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse, Rewrites};
 pub use model::{Dim, ElementType, Model, Opset, TensorInfo};
 pub use session::{Session, SessionOptions};
