@@ -11,6 +11,7 @@ mod cache;
 mod context;
 mod error;
 mod pipeline;
+mod preprocess;
 mod readback;
 #[cfg(test)]
 mod testing;

@@ -34,6 +34,8 @@ mod executor;
 mod gpu;
 mod graph;
 mod model;
+#[allow(dead_code, reason = "the executor that drives it is the next step")]
+mod picture;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;

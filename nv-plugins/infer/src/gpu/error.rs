@@ -36,6 +36,12 @@ pub(crate) enum GpuError {
         /// What wgpu says.
         reason: String,
     },
+    /// A picture that can't be taken.
+    #[error("a picture can't be taken: {reason}")]
+    Input {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The device is gone for good: reset, unplugged, its driver at fault. Another one can be asked for.
     #[error("the GPU was lost: {reason}")]
     Lost {
