@@ -33,6 +33,13 @@ pub(crate) enum Command {
     /// Look into models
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Show what models can run on: the CPU, the GPUs, and which of them `auto` takes
+    #[command(after_help = DEVICES_HELP)]
+    Devices {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Make the decisions of a recorded run again, and compare them byte for byte
     #[command(after_help = REPLAY_HELP)]
     Replay {
@@ -44,6 +51,10 @@ pub(crate) enum Command {
         json: bool,
     },
 }
+
+const DEVICES_HELP: &str = "\
+A discrete GPU goes before an integrated one, and any GPU before the CPU. A software adapter is the CPU playing a GPU: slower
+than the CPU itself, and used only with --device software.";
 
 const REPLAY_HELP: &str = "\
 What the run was told (when frames came, when batches were done) is told again, in the same order and at the same times, to
@@ -107,7 +118,7 @@ pub(crate) struct RunFlags {
     /// Whether results say how they came about
     #[arg(long, value_enum, env = "NV_PROVENANCE")]
     provenance: Option<Switch>,
-    /// What models run on
+    /// What models run on; `nv devices` shows what there is
     #[arg(long, value_name = "DEVICE", env = "NV_DEVICE", value_parser = PossibleValuesParser::new(DEVICES))]
     device: Option<String>,
 }

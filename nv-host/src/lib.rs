@@ -17,6 +17,7 @@ mod assembly;
 mod cli;
 mod config;
 mod console;
+mod devices;
 mod draw;
 mod exit;
 mod health;
@@ -78,6 +79,7 @@ fn execute(command: &Command, console: &Console) -> exit::Result<Exit> {
         }
         Command::Plugin(command) => inspect::plugin(command, console),
         Command::Model(command) => inspect::model(command),
+        Command::Devices { json } => devices::devices(*json),
         Command::Replay { file, json } => replay::replay(file, *json, console),
     }
 }

@@ -1,5 +1,7 @@
 //! The tools that the commands need: used when they are there, installed once when they are not.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::{Result, process};
@@ -14,13 +16,14 @@ struct CargoTool {
 const NEXTEST: CargoTool = CargoTool { subcommand: "nextest", package: "cargo-nextest", version: "0.9.143" };
 const DENY: CargoTool = CargoTool { subcommand: "deny", package: "cargo-deny", version: "0.20.2" };
 
-/// Makes sure of `rustfmt`, `clippy`, `cargo nextest` and `cargo deny`.
+/// Makes sure of `rustfmt`, `clippy`, `cargo nextest`, `cargo deny` and a GPU in software.
 pub(crate) fn ensure_test_tools() -> Result<()> {
     for component in ["fmt", "clippy"] {
         ensure_component(component)?;
     }
     ensure_cargo_tool(&NEXTEST)?;
-    ensure_cargo_tool(&DENY)
+    ensure_cargo_tool(&DENY)?;
+    ensure_software_gpu()
 }
 
 /// Makes sure that `program args…` works: installs the Debian package where we may, else says what to type.
@@ -29,11 +32,57 @@ pub(crate) fn ensure_system_program(program: &str, args: &[&str], debian_package
         return Ok(());
     }
     let wanted = format!("{program} {}", args.join(" "));
-    if !process::works("apt-get", &["--version"]) || !is_root() {
+    if !may_install() {
         return Err(
             format!("`{wanted}` does not work here: install it (Debian: apt-get install {debian_package})").into()
         );
     }
+    install(debian_package)
+}
+
+/// Debian's package of Mesa's software Vulkan driver, lavapipe.
+const SOFTWARE_GPU: &str = "mesa-vulkan-drivers";
+
+/// Where Linux keeps the descriptions of Vulkan drivers.
+const VULKAN_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+
+/// Makes sure of a GPU that is emulated in software, on which the shaders are tested: installs it where we may, else says
+/// that those tests will skip themselves. On a CI machine, which has no reader, that would be a hole: there it fails.
+fn ensure_software_gpu() -> Result<()> {
+    if !cfg!(target_os = "linux") {
+        eprintln!("no software GPU is known for this system: tests of shaders skip themselves");
+        return Ok(());
+    }
+    if has_lavapipe(&VULKAN_DRIVERS) {
+        return Ok(());
+    }
+    if may_install() {
+        install(SOFTWARE_GPU)?;
+        if has_lavapipe(&VULKAN_DRIVERS) {
+            return Ok(());
+        }
+        return Err(format!("{SOFTWARE_GPU} was installed, but holds no lavapipe").into());
+    }
+    let missing = format!("no software GPU (Debian: apt-get install {SOFTWARE_GPU})");
+    if std::env::var_os("CI").is_some() {
+        return Err(missing.into());
+    }
+    eprintln!("{missing}: tests of shaders skip themselves");
+    Ok(())
+}
+
+/// Whether one of these folders describes lavapipe.
+fn has_lavapipe(folders: &[impl AsRef<Path>]) -> bool {
+    let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("lvp_icd"))
+}
+
+/// Whether system packages can be installed: on a Debian-like system, as root.
+fn may_install() -> bool {
+    process::works("apt-get", &["--version"]) && is_root()
+}
+
+fn install(debian_package: &str) -> Result<()> {
     // The lists of a fresh container are empty; where they are not, an unreachable mirror must not stop us.
     if process::run(Command::new("apt-get").args(["update", "--quiet"])).is_err() {
         eprintln!("going on with the package lists that are here");
@@ -72,4 +121,19 @@ fn ensure_cargo_tool(tool: &CargoTool) -> Result<()> {
 
 fn is_root() -> bool {
     process::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lavapipe_is_known_by_its_description() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folders = [folder.path(), Path::new("/nonexistent")];
+        fs::write(folder.path().join("radeon_icd.x86_64.json"), "{}").expect("writable");
+        assert!(!has_lavapipe(&folders));
+        fs::write(folder.path().join("lvp_icd.x86_64.json"), "{}").expect("writable");
+        assert!(has_lavapipe(&folders));
+    }
 }

@@ -4,6 +4,8 @@ mod bad_input;
 mod cascade;
 mod config;
 mod decisions;
+#[cfg(target_os = "linux")]
+mod devices;
 mod ending;
 mod inspect;
 mod outputs;

@@ -106,10 +106,12 @@ pub enum InferError {
         needed: usize,
     },
     /// There is no device of the kind that was demanded.
-    #[error("device {device} was demanded, but this build has no GPU executor; use auto or cpu")]
+    #[error("device {device} was demanded, but {reason}")]
     NoDevice {
         /// What was demanded.
         device: Device,
+        /// What was looked for, and what was found.
+        reason: String,
     },
     /// The computation failed.
     #[error("model {}: run failed: {reason}", path.display())]

@@ -3,6 +3,7 @@
 //! - [`Model`]: an ONNX file that was read and understood: its inputs, outputs, operators and metadata.
 //! - [`GraphReport`]: what our own engine's front end makes of a model's graph: what it fuses, costs and takes.
 //! - [`Session`]: computes a model's outputs, on the [`Device`] that [`SessionOptions`] ask for; its [`Engine`] says what does it.
+//! - [`DeviceReport`]: what there is to run on, and what [`Device::Auto`] comes to.
 //! - [`InferError`]: what can be wrong with a file, a device, an input or a run, with a [`kind`](InferError::kind).
 //!
 //! Tensors are [`nv_core::Tensor`]: `f32`, row-major, the outermost dimension being the batch, unless [`Batching`] says otherwise.
@@ -29,11 +30,15 @@ mod batching;
 mod cpu;
 mod describe;
 mod device;
+mod devices;
 mod engine;
 mod error;
 mod executor;
+mod gpu;
 mod graph;
 mod model;
+#[allow(dead_code, reason = "the executor that drives it is the next step")]
+mod picture;
 mod plan;
 mod session;
 #[cfg(feature = "testing")]
@@ -44,8 +49,10 @@ pub use batching::Batching;
 pub use cpu::SimdLevel;
 pub use describe::ModelDescription;
 pub use device::Device;
+pub use devices::{AutoChoice, CpuDescription, DeviceReport};
 pub use engine::Engine;
 pub use error::{InferError, InferErrorKind};
+pub use gpu::{AdapterDescription, AdapterFamily, AdapterKind};
 pub use graph::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse, Rewrites};
 pub use model::{Dim, ElementType, Model, Opset, TensorInfo};
 pub use session::{Session, SessionOptions};

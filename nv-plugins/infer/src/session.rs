@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use nv_core::Tensor;
 
 use crate::executor::Executor;
+use crate::gpu;
 use crate::{Batching, Device, Dim, Engine, InferError, Model, TensorInfo};
 
 /// How a [`Session`] is to run its model.
@@ -57,7 +58,10 @@ impl Session {
     /// number of dimensions.
     pub fn new(model: &Model, options: &SessionOptions) -> Result<Self, InferError> {
         if matches!(options.device, Device::Gpu | Device::Software) {
-            return Err(InferError::NoDevice { device: options.device });
+            let reason = gpu::choose(options.device, &gpu::descriptions())
+                .err()
+                .unwrap_or_else(|| "this build has no GPU executor; use auto or cpu".into());
+            return Err(InferError::NoDevice { device: options.device, reason });
         }
         let mut inputs = model.inputs().to_vec();
         for (name, shape) in &options.input_shapes {
@@ -396,7 +400,9 @@ mod tests {
             let options = SessionOptions { device, ..SessionOptions::default() };
             let error = Session::new(&model, &options).unwrap_err();
             assert_eq!(error.kind(), InferErrorKind::NoDevice);
-            assert!(error.to_string().contains("this build has no GPU executor"), "{error}");
+            let text = error.to_string();
+            assert!(text.contains(&format!("device {device} was demanded, but th")), "{text}");
+            assert!(text.contains("use auto or cpu"), "{text}");
         }
     }
 
