@@ -21,6 +21,8 @@ pub enum InferErrorKind {
     Invalid,
     /// The model has an operator that nothing here can compute.
     UnsupportedOperator,
+    /// The model takes more memory than it may.
+    TooLarge,
     /// An input or an output does not have the shape that is called for.
     ShapeMismatch,
     /// There is no device of the kind that was demanded.
@@ -83,6 +85,14 @@ pub enum InferError {
         /// What the executor says of it.
         reason: String,
     },
+    /// The model takes more memory than it may.
+    #[error("model {}: takes too much memory: {reason}", path.display())]
+    TooLarge {
+        /// The model's file.
+        path: PathBuf,
+        /// What takes it.
+        reason: String,
+    },
     /// An input or an output does not have the shape that is called for.
     #[error("model {}: {name} has the shape {found}, {needed} is needed", path.display())]
     ShapeMismatch {
@@ -133,6 +143,7 @@ impl InferError {
             Self::Damaged { .. } => InferErrorKind::Damaged,
             Self::Invalid { .. } => InferErrorKind::Invalid,
             Self::UnsupportedOperator { .. } => InferErrorKind::UnsupportedOperator,
+            Self::TooLarge { .. } => InferErrorKind::TooLarge,
             Self::ShapeMismatch { .. } | Self::InputCount { .. } => InferErrorKind::ShapeMismatch,
             Self::NoDevice { .. } => InferErrorKind::NoDevice,
             Self::Run { .. } => InferErrorKind::Run,

@@ -40,6 +40,7 @@ mod model;
 #[allow(dead_code, reason = "the executor that drives it is the next step")]
 mod picture;
 mod plan;
+mod planned;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,10 +1,12 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use nv_core::Tensor;
 
 use crate::executor::Executor;
 use crate::gpu;
-use crate::{Batching, Device, Dim, Engine, InferError, Model, TensorInfo};
+use crate::planned::{Output, Planned, Unplanned};
+use crate::{Batching, Device, Dim, Engine, InferError, LackingOperator, Model, TensorInfo};
 
 /// How a [`Session`] is to run its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +20,20 @@ pub struct SessionOptions {
     pub input_shapes: BTreeMap<String, Vec<Dim>>,
     /// What the outermost dimension is. Default [`Batching::Entries`].
     pub batching: Batching,
+    /// Bytes that what lies between inputs and outputs may take, for one entry of a batch. A model that calls for more is
+    /// refused. Default 2 GiB.
+    pub memory_limit: u64,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { device: Device::Auto, threads: 1, input_shapes: BTreeMap::new(), batching: Batching::Entries }
+        Self {
+            device: Device::Auto,
+            threads: 1,
+            input_shapes: BTreeMap::new(),
+            batching: Batching::Entries,
+            memory_limit: 2 << 30,
+        }
     }
 }
 
@@ -41,12 +52,18 @@ impl Default for SessionOptions {
 /// `run` takes `&self` and blocks; a session can be shared, but calls then compete for its threads.
 pub struct Session {
     model: Model,
-    executor: Executor,
+    runner: Runner,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     batching: Batching,
     /// Entries in one call of the executor; 1 where there is no batch.
     group: usize,
+}
+
+/// What computes the graph.
+enum Runner {
+    Planned(Planned),
+    Rten { executor: Box<Executor>, lacking: Vec<LackingOperator> },
 }
 
 impl Session {
@@ -89,13 +106,20 @@ impl Session {
                 *dim = Dim::Symbolic(String::new());
             }
         }
-        let executor = Executor::new(model, &inputs, reshape, options.threads.max(1))?;
+        let runner = match Planned::new(model, &inputs, options) {
+            Ok(planned) => Runner::Planned(planned),
+            Err(Unplanned::Lacking(lacking)) => {
+                let executor = Executor::new(model, &inputs, reshape, options.threads.max(1));
+                Runner::Rten { executor: Box::new(executor.map_err(|e| with_reasons(e, &lacking))?), lacking }
+            }
+            Err(Unplanned::Error(error)) => return Err(error),
+        };
         let batch = match options.batching {
             Batching::Entries => inputs.first().and_then(|i| i.shape.as_ref()?.first()?.fixed()),
             Batching::Whole => None,
         };
         let group = batch.unwrap_or(1).max(1);
-        Ok(Self { model: model.clone(), executor, inputs, outputs, batching: options.batching, group })
+        Ok(Self { model: model.clone(), runner, inputs, outputs, batching: options.batching, group })
     }
 
     /// The model.
@@ -110,7 +134,18 @@ impl Session {
 
     /// What computes the graph.
     pub fn engine(&self) -> Engine {
-        Engine::Rten
+        match self.runner {
+            Runner::Planned(_) => Engine::Cpu,
+            Runner::Rten { .. } => Engine::Rten,
+        }
+    }
+
+    /// Why the graph is computed by [`Engine::Rten`]: the operators that our own engine lacks. Empty where it lacks none.
+    pub fn lacking(&self) -> &[LackingOperator] {
+        match &self.runner {
+            Runner::Planned(_) => &[],
+            Runner::Rten { lacking, .. } => lacking,
+        }
     }
 
     /// What [`run`](Self::run) takes, in its order.
@@ -141,37 +176,80 @@ impl Session {
             Batching::Entries => self.check_inputs(inputs)?,
             Batching::Whole => self.check_whole(inputs)?,
         };
-        let Some(entries) = entries.filter(|&n| n != self.group) else {
-            let inputs: Vec<_> = inputs.iter().map(|t| (t.shape(), t.data())).collect();
-            return self.executor.run(&self.model, &self.inputs, &inputs);
+        let Some(entries) = entries else {
+            let shapes: Vec<_> = inputs.iter().map(|t| t.shape().to_vec()).collect();
+            let data: Vec<_> = inputs.iter().map(Tensor::data).collect();
+            let outputs = self.compute(&shapes, &data, 1)?;
+            return outputs.into_iter().map(|(shape, values)| self.tensor(shape, values)).collect();
         };
-        let mut batched: Vec<Batched> = Vec::new();
+        let groups = entries.div_ceil(self.group);
         let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| [&[self.group], &t.shape()[1..]].concat()).collect();
-        for start in (0..entries).step_by(self.group) {
-            let here = self.group.min(entries - start);
-            let slices: Vec<_> = inputs.iter().map(|t| rows(t, start, here)).collect();
-            let filled: Vec<Vec<f32>>;
-            let run_on: Vec<(&[usize], &[f32])> = if here == self.group {
-                shapes.iter().zip(&slices).map(|(shape, data)| (shape.as_slice(), *data)).collect()
-            } else {
-                filled = slices
-                    .iter()
-                    .map(|data| {
-                        let mut data = data.to_vec();
-                        data.resize(data.len() / here * self.group, 0.0);
-                        data
-                    })
-                    .collect();
-                shapes.iter().zip(&filled).map(|(s, data)| (s.as_slice(), data.as_slice())).collect()
-            };
-            let outputs = self.executor.run(&self.model, &self.inputs, &run_on)?;
-            batched.resize_with(outputs.len(), Batched::default);
-            for ((sum, output), info) in batched.iter_mut().zip(outputs).zip(&self.outputs) {
-                sum.append(&output, self.group, here)
-                    .map_err(|needed| self.mismatch(format!("output {:?}", info.name), output.shape(), needed))?;
+        let data: Vec<Cow<'_, [f32]>> = inputs.iter().map(|t| self.filled(t, entries, groups)).collect();
+        let data: Vec<&[f32]> = data.iter().map(|data| &**data).collect();
+        let outputs = self.compute(&shapes, &data, groups)?;
+        outputs.into_iter().zip(&self.outputs).map(|(output, info)| self.batched(output, info, entries)).collect()
+    }
+
+    /// The values of an input with as many entries as whole groups have: zeros after the last.
+    fn filled<'a>(&self, tensor: &'a Tensor, entries: usize, groups: usize) -> Cow<'a, [f32]> {
+        let all = groups * self.group;
+        if all == entries {
+            return Cow::Borrowed(tensor.data());
+        }
+        let mut data = tensor.data().to_vec();
+        data.resize(data.len() / entries * all, 0.0);
+        Cow::Owned(data)
+    }
+
+    /// Computes the graph for each of `groups` parts of the inputs.
+    fn compute(&self, shapes: &[Vec<usize>], inputs: &[&[f32]], groups: usize) -> Result<Vec<Output>, InferError> {
+        match &self.runner {
+            Runner::Planned(planned) => planned.run(&self.model, shapes, inputs, groups),
+            Runner::Rten { executor, .. } => {
+                let mut all: Vec<Output> = Vec::new();
+                for group in 0..groups {
+                    let part = |(shape, data): (&'_ Vec<usize>, &&'_ [f32])| {
+                        let len = data.len() / groups;
+                        (shape.clone(), data[group * len..(group + 1) * len].to_vec())
+                    };
+                    let parts: Vec<_> = shapes.iter().zip(inputs).map(part).collect();
+                    let parts: Vec<_> = parts.iter().map(|(shape, data)| (&shape[..], &data[..])).collect();
+                    let outputs = executor.run(&self.model, &self.inputs, &parts)?;
+                    all.resize_with(outputs.len(), Output::default);
+                    for (((shape, values), output), info) in all.iter_mut().zip(outputs).zip(&self.outputs) {
+                        if group > 0 && shape != output.shape() {
+                            return Err(self.no_batch(info, output.shape()));
+                        }
+                        *shape = output.shape().to_vec();
+                        values.extend_from_slice(output.data());
+                    }
+                }
+                Ok(all)
             }
         }
-        batched.into_iter().map(|sum| self.finish(sum, entries)).collect()
+    }
+
+    /// An output of all entries, without those that filled up the last group.
+    fn batched(&self, (shape, mut values): Output, info: &TensorInfo, entries: usize) -> Result<Tensor, InferError> {
+        match shape[..] {
+            // Of a single group nothing needs to be cut.
+            _ if entries == self.group => self.tensor(shape, values),
+            [n, ref entry @ ..] if n == self.group => {
+                values.truncate(entries * entry.iter().product::<usize>());
+                self.tensor([&[entries], entry].concat(), values)
+            }
+            _ => Err(self.no_batch(info, &shape)),
+        }
+    }
+
+    fn no_batch(&self, info: &TensorInfo, found: &[usize]) -> InferError {
+        let needed = format!("a batch of {} in front, alike for every entry,", self.group);
+        self.mismatch(format!("output {:?}", info.name), found, needed)
+    }
+
+    fn tensor(&self, shape: Vec<usize>, values: Vec<f32>) -> Result<Tensor, InferError> {
+        let failed = |reason: String| InferError::Run { path: self.model.path().into(), reason };
+        Tensor::new(shape, values).map_err(|e| failed(e.to_string()))
     }
 
     /// The number of entries that the inputs hold; `None` for a model without inputs, or with scalars alone.
@@ -221,13 +299,6 @@ impl Session {
         Err(InferError::InputCount { path: self.model.path().into(), found, needed })
     }
 
-    fn finish(&self, sum: Batched, entries: usize) -> Result<Tensor, InferError> {
-        let mut shape = sum.entry_shape;
-        shape.insert(0, entries);
-        Tensor::new(shape, sum.data)
-            .map_err(|e| InferError::Run { path: self.model.path().into(), reason: e.to_string() })
-    }
-
     fn mismatch(&self, name: String, found: &[usize], needed: String) -> InferError {
         let found: Vec<_> = found.iter().map(usize::to_string).collect();
         InferError::ShapeMismatch {
@@ -249,31 +320,16 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// An output while its entries are being gathered.
-#[derive(Default)]
-struct Batched {
-    entry_shape: Vec<usize>,
-    data: Vec<f32>,
-}
-
-impl Batched {
-    /// Adds the first `keep` of an output's `group` entries; the shape that is needed where it does not have them.
-    fn append(&mut self, output: &Tensor, group: usize, keep: usize) -> Result<(), String> {
-        match output.shape() {
-            [n, entry @ ..] if *n == group && (self.data.is_empty() || *entry == *self.entry_shape) => {
-                self.entry_shape = entry.to_vec();
-                self.data.extend_from_slice(rows(output, 0, keep));
-                Ok(())
-            }
-            _ => Err(format!("a batch of {group} in front, alike for every entry,")),
+/// The error of the engine that was to stand in, with what our own lacks: either would do.
+fn with_reasons(error: InferError, lacking: &[LackingOperator]) -> InferError {
+    let own: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+    match error {
+        InferError::UnsupportedOperator { path, operator, node, reason } => {
+            let reason = format!("{reason} (our own engine lacks {})", own.join("; "));
+            InferError::UnsupportedOperator { path, operator, node, reason }
         }
+        other => other,
     }
-}
-
-/// The values of `count` entries from `start` on. The tensor has that many.
-fn rows(tensor: &Tensor, start: usize, count: usize) -> &[f32] {
-    let row = tensor.data().len() / tensor.shape()[0];
-    &tensor.data()[start * row..(start + count) * row]
 }
 
 #[cfg(test)]

@@ -106,6 +106,11 @@ pub(super) fn evaluate(op: &Op, inputs: &Inputs<'_>, element: ElementType, shape
         }
         Op::Cast(to) => cast(content(0)?, *to),
         Op::ConstantOfShape(value) => content_of_one(value)?.pick(&vec![0; len]),
+        Op::Range if content(0)?.as_floats().is_some() => {
+            let [start, _, step] = [0, 1, 2].map(|i| content(i)?.as_floats()?.first().copied());
+            let (start, step) = (start?, step?);
+            Some(Content::Floats((0..len).map(|i| start + i as f32 * step).collect()))
+        }
         Op::Range => {
             let [start, _, step] = [0, 1, 2].map(|i| content(i)?.fixed()?.first().copied());
             let (start, step) = (start?, step?);

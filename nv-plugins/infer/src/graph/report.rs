@@ -80,7 +80,13 @@ pub struct LackingOperator {
     /// The node's name.
     pub node: String,
     /// Why.
-    pub why: &'static str,
+    pub why: String,
+}
+
+impl fmt::Display for LackingOperator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (node {:?}): {}", self.operator, self.node, self.why)
+    }
 }
 
 /// What one entry costs to compute, or one run where the batch is fixed.
@@ -123,7 +129,9 @@ impl Model {
 impl GraphReport {
     fn new(imported: Graph, options: &GraphOptions) -> Self {
         let lacking = imported.nodes.iter().filter_map(|node| match &node.op {
-            Op::Other { name, why } => Some(LackingOperator { operator: name.clone(), node: node.name.clone(), why }),
+            Op::Other { name, why } => {
+                Some(LackingOperator { operator: name.clone(), node: node.name.clone(), why: (*why).into() })
+            }
             _ => None,
         });
         let mut report = Self {
@@ -285,8 +293,8 @@ impl fmt::Display for GraphReport {
         if let Some(unknown) = &self.unknown {
             writeln!(f, "unknown     {}: {unknown}", if self.cost.is_some() { "memory" } else { "cost and memory" })?;
         }
-        for LackingOperator { operator, node, why } in &self.lacking {
-            writeln!(f, "lacking     {operator} (node {node:?}): {why}")?;
+        for lacking in &self.lacking {
+            writeln!(f, "lacking     {lacking}")?;
         }
         for (what, summary) in [("in the file", Some(&self.file)), ("fused", self.fused.as_ref())] {
             if let Some(summary) = summary.filter(|s| !s.list.is_empty()) {

@@ -57,6 +57,11 @@ impl Inputs<'_> {
         self.optional(index)?.content.as_ref()?.as_ints()
     }
 
+    /// The floats that the input holds.
+    fn floats(&self, index: usize) -> Option<&[f32]> {
+        self.optional(index)?.content.as_ref()?.as_floats()
+    }
+
     /// The whole numbers that the input holds, where all are known.
     fn ints(&self, index: usize) -> Option<Vec<i64>> {
         self.sizes(index)?.iter().map(Size::as_fixed).collect()

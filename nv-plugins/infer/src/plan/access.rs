@@ -78,7 +78,7 @@ impl Accesses {
                 all.read(n.corners.span(&[n.batches, n.boxes, 4]), float);
                 all.read(n.scores.span(&[n.batches, n.classes, n.boxes]), float);
                 all.write(n.output.span(&[n.batches * n.classes * n.limit.min(n.boxes), 3]), int);
-                all.write(n.count.span(&[1]), int);
+                all.write(n.count.span(&[]), int);
             }
             Action::Shuffle(shuffle) => {
                 shuffle.inputs.iter().for_each(|input| all.read(input.span(), float));

@@ -203,7 +203,7 @@ impl Lowering<'_> {
             Op::ConstantOfShape(value) => self.constant_of_shape(node, value),
             Op::DepthToSpace { .. } | Op::SpaceToDepth { .. } => Err("its blocks do not come out even".into()),
             // Views of their inputs, which are made when somebody wants them.
-            op if alias::is_alias(op) => self.check_dropout(node),
+            op if alias::is_alias(op) => self.mask(node),
             // Its parts are copied when somebody wants the whole.
             Op::Concat { .. } => Ok(()),
             Op::Range | Op::Shape { .. } => Err("its result depends on data".into()),

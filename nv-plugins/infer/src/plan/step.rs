@@ -270,7 +270,7 @@ pub(crate) struct NonMaxSuppression {
     pub(crate) scores: View,
     /// Over `batches · classes · min(limit, boxes)`, 3. Whole numbers.
     pub(crate) output: View,
-    /// One whole number: how many rows were selected.
+    /// One whole number, of no dimension: how many rows were selected.
     pub(crate) count: View,
 }
 

@@ -5,7 +5,7 @@ use nv_infer::{Batching, Device, Engine, InferErrorKind, Model, Session, Session
 use crate::announce;
 
 /// Our executors that sessions use. On the device of any other a session is computed by rten, or can't be had.
-const OURS: &[Engine] = &[];
+const OURS: &[Engine] = &[Engine::Cpu];
 
 /// A device, and what must compute a session on it.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,8 @@ impl Subject {
         let options = SessionOptions { device: self.device, batching, ..SessionOptions::default() };
         let session = Session::new(model, &options).map_err(|error| error.to_string())?;
         if self.is_ours() && session.engine() != self.engine {
-            return Err(format!("it fell back to {}", session.engine()));
+            let lacking: Vec<_> = session.lacking().iter().map(ToString::to_string).collect();
+            return Err(format!("it fell back to {}: {}", session.engine(), lacking.join("; ")));
         }
         Ok(session)
     }

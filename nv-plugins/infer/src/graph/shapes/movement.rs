@@ -58,6 +58,15 @@ pub(super) fn infer(op: &Op, inputs: &Inputs<'_>) -> Shape {
             positive(shape)?;
             Ok(Some(shape.to_vec()))
         }
+        Op::Range if inputs.floats(0).is_some() => {
+            let [start, limit, step] = [0, 1, 2].map(|i| inputs.floats(i).and_then(|v| v.first().copied()));
+            let (start, limit, step) = (f64::from(known!(start)), f64::from(known!(limit)), f64::from(known!(step)));
+            let count = ((limit - start) / step).ceil();
+            if !count.is_finite() {
+                return Err(format!("from {start} to {limit} in steps of {step}"));
+            }
+            Ok(Some(vec![Size::fixed(count.max(0.0) as i64)]))
+        }
         Op::Range => {
             let (start, limit, delta) = (known!(inputs.sizes(0)), known!(inputs.sizes(1)), known!(inputs.sizes(2)));
             let ([start], [limit], [delta]) = (start, limit, delta) else {

@@ -1,6 +1,7 @@
 //! Operators whose result is another view of their input.
 
-use super::{Lowering, Pictures, Result, View, volume};
+use super::elementwise::Operand;
+use super::{Function, Lowering, Pictures, Result, View, volume};
 use crate::graph::fold::fixed_shape;
 use crate::graph::ir::{Node, ValueId};
 use crate::graph::op::{IndexMap, Op};
@@ -255,11 +256,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// The mask of a Dropout has no step.
-    pub(super) fn check_dropout(&self, node: &Node) -> Result<()> {
-        let wanted = |id: &&ValueId| !self.links.users(**id).is_empty();
-        match node.outputs.iter().skip(1).find(wanted) {
-            Some(_) if matches!(node.op, Op::Dropout) => Err("somebody wants its mask".into()),
+    /// The mask of a Dropout: all there.
+    pub(super) fn mask(&mut self, node: &Node) -> Result<()> {
+        match node.outputs.get(1) {
+            Some(&mask) if matches!(node.op, Op::Dropout) && !self.links.users(mask).is_empty() => {
+                self.apply(Function::Copy, mask, &[Operand::Whole(1)])
+            }
             _ => Ok(()),
         }
     }

@@ -210,7 +210,7 @@ impl Lowering<'_> {
     }
 
     /// Copies pictures to a view.
-    fn unblock(&mut self, id: ValueId, from: &Pictures, to: &View) -> Result<()> {
+    pub(super) fn unblock(&mut self, id: ValueId, from: &Pictures, to: &View) -> Result<()> {
         let (dims, strides) = (self.dims4(id)?, self.strides4(to));
         for (dims, blocked, plain) in self.lanes(from, dims, to, strides) {
             self.copy(&dims, blocked, plain)?;

@@ -1,7 +1,8 @@
 //! Pools: what each output row and column covers.
 
 use super::conv::Resolved;
-use super::{Action, Lowering, Result};
+use super::{Action, Function, Kind, Lowering, Result};
+use crate::ElementType;
 use crate::graph::ir::Node;
 use crate::graph::op::Op;
 use crate::plan::{Pool, PoolAxis, PoolKind};
@@ -17,20 +18,36 @@ impl Lowering<'_> {
             return Err("somebody wants the places of its greatest values".into());
         }
         let (input, output) = (self.input(node, 0)?, node.outputs[0]);
-        if !self.prefers.contains(&output) {
-            return Err("it pools what is no picture of floats".into());
-        }
         let (size, out) = (self.dims4(input)?, self.dims4(output)?);
         let kernel: Vec<usize> = window.kernel.iter().map(|&k| k as usize).collect();
         let resolved = Self::window(window, &kernel, [size[2], size[3]], [out[2], out[3]])?;
         let axes = [0, 1].map(|axis| covered(&resolved, axis, size[axis + 2], out[axis + 2], counts_padding));
         let [Some(rows), Some(columns)] = axes else { return Err("a window covers nothing but padding".into()) };
-        let (from, to) = (self.blocked(input)?, self.blocked_output(output, out)?);
+        let whole = self.kind(input)? == Kind::Int;
+        let (from, to) = if whole {
+            // As floats, which hold these numbers exactly up to 2²⁴.
+            let dims = self.dims(input)?;
+            let (view, floats) = (self.plain(input)?, self.allocate_temporary(Kind::Float, &dims)?);
+            self.map(Function::Cast(ElementType::Float), &dims, vec![view], floats.clone())?;
+            let pictures = self.new_pictures(input, size)?;
+            self.block_up(&floats, size, &pictures)?;
+            (pictures, self.new_pictures(output, out)?)
+        } else {
+            (self.blocked(input)?, self.blocked_output(output, out)?)
+        };
         for (input, output) in from.iter().zip(to.iter()) {
             let (rows, columns) = (rows.clone(), columns.clone());
             self.push(Action::Pool(Pool { kind, input, rows, columns, dilation: resolved.dilation, output }))?;
         }
-        self.is_at(output, to);
+        if whole {
+            let dims = self.dims(output)?;
+            let (floats, place) = (self.allocate_temporary(Kind::Float, &dims)?, self.plain_output(output)?);
+            self.unblock(output, &to, &floats)?;
+            self.map(Function::Cast(self.element(output)), &dims, vec![floats], place.clone())?;
+            self.plains.insert(output, place);
+        } else {
+            self.is_at(output, to);
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Operators that go over whole dimensions: reductions, products of matrices, selections.
 
 use super::alias::broadcast;
+use super::elementwise::Operand;
 use super::{Action, Function, Kind, Lowering, Result, View, volume};
 use crate::graph::ir::{Node, ValueId};
 use crate::graph::op::{Op, Reduction};
@@ -34,12 +35,20 @@ impl Lowering<'_> {
         let (input, output) = (self.input(node, 0)?, node.outputs[0]);
         let (dims, axes) = (self.dims(input)?, self.reduced_axes(node)?);
         if axes.is_empty() {
-            return self.apply(Function::Copy, output, &[super::elementwise::Operand::Value(input)]);
+            return self.apply(Function::Copy, output, &[Operand::Value(input)]);
         }
+        let whole = self.kind(input)? == Kind::Int;
         if axes.iter().any(|&axis| dims[axis] == 0) {
-            return Err("it reduces nothing".into());
+            // Of nothing.
+            let value = match (kind, whole) {
+                (Reduction::Sum, false) => Operand::Number(0.0),
+                (Reduction::Sum, true) => Operand::Whole(0),
+                (Reduction::Max, false) => Operand::Number(f32::NEG_INFINITY),
+                _ => return Err("it reduces nothing".into()),
+            };
+            return self.apply(Function::Copy, output, &[value]);
         }
-        if kind == Reduction::Mean && self.kind(input)? == Kind::Int {
+        if kind == Reduction::Mean && whole {
             return Err("a mean of whole numbers".into());
         }
         if self.prefers.contains(&output) {
@@ -255,7 +264,7 @@ impl Lowering<'_> {
         let rows = volume(&[batches, classes, limit])?;
         let (corners, scores) = (self.plain(boxes)?, self.plain(scores)?);
         let place = self.allocate_temporary(Kind::Int, &[rows, 3])?;
-        let selected = self.allocate_temporary(Kind::Int, &[1])?;
+        let selected = self.allocate_temporary(Kind::Int, &[])?;
         self.rows.insert(output, selected.array);
         self.selected.insert(output, vec![rows, 3]);
         self.plains.insert(output, place.clone());
