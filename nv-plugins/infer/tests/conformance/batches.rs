@@ -6,7 +6,7 @@ use nv_infer::{Batching, TensorInfo};
 use crate::data;
 use crate::engines::engines;
 
-/// Where a model leaves a side open, the picture's. No multiple of any vector's width.
+/// Where a model leaves a side open, the picture's: a multiple of 32, which YuNet asks for.
 const SIDE: usize = 96;
 
 /// Batch n is n × batch 1, bit for bit, on the same engine.

@@ -1,7 +1,9 @@
 //! Operators of random shapes and parameters against what 64 bits give.
 
 mod convolution;
+mod matmul;
 mod pool;
+mod reduce;
 mod resize;
 mod transposed;
 mod window;

@@ -1,6 +1,7 @@
 //! The kind `detect` as a program that links the crate uses it: on models made for the purpose, and on real ones.
 
 mod golden;
+mod reference;
 mod refusals;
 mod results;
 

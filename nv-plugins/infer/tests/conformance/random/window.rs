@@ -24,6 +24,11 @@ impl Axis {
         Some((self.size + self.pads[0] + self.pads[1]).checked_sub(self.extent())? / self.stride + 1)
     }
 
+    /// Whether every window has something of the input. Of one that has not there is no largest and no mean.
+    pub(super) fn all_see(&self) -> bool {
+        (0..self.windows().unwrap_or(0)).all(|at| (0..self.kernel).any(|tap| self.source(at, tap).is_some()))
+    }
+
     /// Where in the input the place `tap` of the window at `at` lies; `None` in the padding.
     pub(super) fn source(&self, at: usize, tap: usize) -> Option<usize> {
         let place = (at * self.stride + tap * self.dilation).checked_sub(self.pads[0])?;
