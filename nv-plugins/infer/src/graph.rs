@@ -19,6 +19,7 @@ mod shapes;
 mod size;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use passes::Rewrites;
 pub use report::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse};

@@ -1,0 +1,1 @@
+//! What fuzzing has found, made smaller and given a name.
