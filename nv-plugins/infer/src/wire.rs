@@ -111,7 +111,7 @@ const fn message<T>(
 
 /// What the parser may make of a file, in bytes: this, and as much again as the file has for each of `PARSED_PER_BYTE`. An empty
 /// message takes two bytes of a file and hundreds once it is parsed; in models that are meant to run weights outweigh them.
-const PARSED_ANYWAY: usize = 24 << 20;
+const PARSED_ANYWAY: usize = 32 << 20;
 const PARSED_PER_BYTE: usize = 4;
 
 /// The walk through one file.

@@ -1,11 +1,12 @@
 //! Files of very many very small parts: two bytes each in the file, hundreds once they are parsed.
 
+use nv_infer::testing::OnnxBuilder;
 use rten_onnx::onnx::{self, DataType, TensorProto};
 
 use crate::table::{Table, edited, one, picture};
 
-/// A field that holds a message.
-fn message(field: u8, content: &[u8]) -> Vec<u8> {
+/// A field that holds a message or a text.
+pub(crate) fn message(field: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![field << 3 | 2];
     let mut n = content.len();
     while n >= 0x80 {
@@ -17,18 +18,22 @@ fn message(field: u8, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A file whose graph begins with `n` times `part`, before what makes it a graph.
-fn flood(part: &[u8], n: usize) -> Vec<u8> {
-    let whole =
-        onnx::ModelProto::parse_buf(&one(picture(), "Relu", &["x"]).build()).expect("what is built can be parsed");
+/// A model whose graph begins with one more part.
+pub(crate) fn with_part(builder: OnnxBuilder, part: &[u8]) -> Vec<u8> {
+    let whole = onnx::ModelProto::parse_buf(&builder.build()).expect("what is built can be parsed");
     let graph = onnx::ModelProto { graph: whole.graph, ..Default::default() }.write_buf();
     let graph = graph.expect("writing to memory does not fail");
     // Behind its tag and its length.
     let header = 2 + graph[1..].iter().take_while(|byte| **byte >= 0x80).count();
     let mut file = vec![0x08, 8];
     file.extend(message(8, &[0x10, 13]));
-    file.extend(message(7, &[&part.repeat(n), &graph[header..]].concat()));
+    file.extend(message(7, &[part, &graph[header..]].concat()));
     file
+}
+
+/// `n` times `part`, before what makes a graph of it.
+fn flood(part: &[u8], n: usize) -> Vec<u8> {
+    with_part(one(picture(), "Relu", &["x"]), &part.repeat(n))
 }
 
 #[test]
@@ -94,21 +99,21 @@ fn many_values_of_many_dimensions_are_small() {
     for open in [false, true] {
         let dims: Vec<nv_infer::Dim> =
             (1..=16).map(|d| if open { format!("d{d}").as_str().into() } else { d.into() }).collect();
-        let mut builder = nv_infer::testing::OnnxBuilder::new().input("v0", &dims).integers("t", &[2; 16]);
+        let mut builder = OnnxBuilder::new().input("v0", &dims).integers("t", &[2; 16]);
         for i in 0..16_000 {
             let (from, to) = (format!("v{i}"), format!("v{}", i + 1));
             let inputs = if i % 1000 == 5 { vec![from.as_str(), "t"] } else { vec![from.as_str()] };
             builder = builder.node(if inputs.len() == 2 { "Tile" } else { "Relu" }, &inputs, &[&to]);
         }
         table.ends("sixteen dimensions", builder.output_of_any_shape("v16000"));
-        let mut wide = nv_infer::testing::OnnxBuilder::new();
+        let mut wide = OnnxBuilder::new();
         for i in 0..60_000 {
             wide = wide.input(&format!("v{i}"), &dims[..4]);
         }
         table.ends("sixty thousand inputs", one(wide, "Relu", &["v0"]));
         // Every open dimension of its own name, which the file does not spell out.
         let unnamed: Vec<nv_infer::Dim> = vec!["".into(); 16];
-        let mut wide = nv_infer::testing::OnnxBuilder::new();
+        let mut wide = OnnxBuilder::new();
         for i in 0..60_000 {
             wide = wide.input(&format!("v{i}"), &unnamed);
         }

@@ -39,8 +39,7 @@ fn tensors_that_are_not_what_they_declare() {
     table.refused("two values", plus(raw(8)), &["calls for 1 values, 2 are there"]);
     let other = TensorProto { int64_data: vec![1], ..float(&[1]) };
     table.refused("values of another type", plus(other), &["float, but its values are in int64_data"]);
-    let strings = tensor(&[1 << 40], DataType::STRING);
-    table.refused("ten thousand million texts", plus(strings), &["calls for 1099511627776 values"]);
+    table.ends("ten thousand million texts", plus(tensor(&[1 << 40], DataType::STRING)));
     let unheard = TensorProto { data_type: Some(DataType(77)), ..float(&[1 << 40]) };
     table.ends("a type that is not there", plus(unheard));
     let elsewhere = |file: &str| TensorProto {
@@ -61,7 +60,7 @@ fn declared_shapes() {
         let dims: Vec<_> = dims.iter().map(|&d| d.into()).collect();
         one(OnnxBuilder::new().input("x", &dims), "Relu", &["x"])
     };
-    table.analysed("an input of 10 GB", x(&[1, 50_000, 50_000]), &["takes 10000000000 bytes"]);
+    table.analysed("an input of 10 GB", x(&[1, 50_000, 50_000]), &["N×50000×50000 takes 30000000000 bytes"]);
     table.analysed("an input beyond counting", x(&[1, 1 << 62, 1 << 62]), &["unknown"]);
     table.refused("an input of a hundred dimensions", x(&[1; 100]), &["\"x\" is declared with 100 dimensions"]);
     let negative = edited(x(&[1, 2]), |graph| {
