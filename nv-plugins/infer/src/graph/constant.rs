@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rten_onnx::onnx::{DataLocation, TensorProto};
@@ -44,7 +45,6 @@ impl Constant {
         }
         let values = if let Some(raw) = proto.raw_data.take() {
             let bytes = raw.into_inner();
-            // Of a type whose size isn't known here the values are not used either.
             if let Some(size) = element_size(element).filter(|size| bytes.len() % size != 0) {
                 return Err(format!("it has {} bytes, and {size} for each value", bytes.len()));
             }
@@ -66,21 +66,16 @@ impl Constant {
         } else {
             Values::Bytes(Arc::default())
         };
-        let held = match &values {
-            Values::Floats(v) => Some(v.len()),
-            Values::Ints(v) => Some(v.len()),
-            Values::Bytes(v) => element_size(element).map(|size| v.len() / size),
-        };
+        // Of a type whose size isn't known here the values are not used either.
+        let held = element_size(element).map(|size| match &values {
+            Values::Floats(v) => v.len(),
+            Values::Ints(v) => v.len(),
+            Values::Bytes(v) => v.len() / size,
+        });
         if let Some(held) = held.filter(|&held| held != len) {
             return Err(format!("its shape {shape:?} calls for {len} values, {held} are there"));
         }
-        let range = match element {
-            ElementType::Int8 => -128..=127,
-            ElementType::Uint8 => 0..=255,
-            ElementType::Bool => 0..=1,
-            ElementType::Float16 => 0..=0xffff,
-            _ => i64::MIN..=i64::MAX,
-        };
+        let range = range(element);
         if let Values::Ints(values) = &values
             && let Some(value) = values.iter().find(|value| !range.contains(value))
         {
@@ -186,6 +181,18 @@ pub(crate) fn element_size(element: ElementType) -> Option<usize> {
     }
 }
 
+/// What whole numbers of a type can be; bit patterns for `float16`, which a file may write as such.
+pub(crate) fn range(element: ElementType) -> RangeInclusive<i64> {
+    match element {
+        ElementType::Int8 => -128..=127,
+        ElementType::Uint8 => 0..=255,
+        ElementType::Bool => 0..=1,
+        ElementType::Float16 => 0..=0xffff,
+        ElementType::Int32 => i64::from(i32::MIN)..=i64::from(i32::MAX),
+        _ => i64::MIN..=i64::MAX,
+    }
+}
+
 /// How many elements a tensor of this shape has, where that can be counted in 63 bits.
 pub(crate) fn volume(shape: &[usize]) -> Option<usize> {
     let volume = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
@@ -225,6 +232,8 @@ mod tests {
         check(TensorProto { raw_data: raw(&[255, 1]), ..proto(two, DataType::INT8) }, Some(&[-1, 1]), None);
         check(TensorProto { raw_data: raw(&[255, 1]), ..proto(two, DataType::UINT8) }, Some(&[255, 1]), None);
         check(TensorProto { raw_data: raw(&[1, 2]), ..proto(&[1], DataType::UINT16) }, None, None);
+        // Two to a byte.
+        check(TensorProto { int32_data: vec![0x21, 3], ..proto(&[3], DataType::INT4) }, None, None);
         check(TensorProto { raw_data: raw(&[2, 0]), ..proto(two, DataType::BOOL) }, Some(&[1, 0]), None);
         check(proto(&[0, 5], DataType::FLOAT), None, Some(&[]));
     }

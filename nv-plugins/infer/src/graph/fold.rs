@@ -8,7 +8,7 @@ use super::shapes::Inputs;
 use super::shapes::{bounds, ordered_axes, permutation, span};
 use super::size::Size;
 use crate::ElementType;
-use crate::graph::constant::{Constant, volume};
+use crate::graph::constant::{Constant, range, volume};
 
 /// How many whole numbers a tensor may have that is followed. Shapes have at most eight.
 const MAX_INTS: usize = 64;
@@ -146,7 +146,12 @@ pub(super) fn evaluate(op: &Op, inputs: &Inputs<'_>, element: ElementType, shape
         _ => None,
     }?;
     let fits = match &content {
-        Content::Ints(values) => values.len() <= MAX_INTS && is_whole(element),
+        // What is beyond the type's range would have come round.
+        Content::Ints(values) => {
+            let range = range(element);
+            let held = |value: &Size| value.as_fixed().is_none_or(|value| range.contains(&value));
+            values.len() <= MAX_INTS && is_whole(element) && values.iter().all(held)
+        }
         Content::Floats(_) => element == ElementType::Float,
     };
     (fits && content.len() == len).then_some(content)
@@ -168,11 +173,7 @@ fn content_of_one(value: &Constant) -> Option<Content> {
 
 fn cast(content: &Content, to: ElementType) -> Option<Content> {
     let range = match to {
-        ElementType::Int64 => i64::MIN..=i64::MAX,
-        ElementType::Int32 => i64::from(i32::MIN)..=i64::from(i32::MAX),
-        ElementType::Int8 => -128..=127,
-        ElementType::Uint8 => 0..=255,
-        ElementType::Bool => 0..=1,
+        to if is_whole(to) => range(to),
         ElementType::Float => {
             // Up to 2²⁴ every whole number is a float.
             let exact = |v: i64| (v.unsigned_abs() <= 1 << 24).then_some(v as f32);

@@ -227,6 +227,11 @@ impl Importer {
                 if let (true, &[x, scales]) = (old, &inputs[..]) {
                     inputs = vec![x, None, scales];
                 }
+                if matches!(parsed.op, Op::Resize(_)) {
+                    // Up to operator set 12 some exporters leave one of scales and sizes out by giving it no values.
+                    let empty = |id: ValueId| self.graph.constant(id).is_some_and(|c| c.len() == 0);
+                    inputs.iter_mut().skip(1).filter(|id| id.is_some_and(empty)).for_each(|id| *id = None);
+                }
                 while inputs.last().is_some_and(Option::is_none) {
                     inputs.pop();
                 }

@@ -56,6 +56,11 @@ impl Inputs<'_> {
         self.optional(index)?.content.as_ref()?.as_ints()
     }
 
+    /// The numbers that the input holds, where they are known and of the type `float`.
+    fn floats(&self, index: usize) -> Option<&[f32]> {
+        self.optional(index)?.content.as_ref()?.as_floats()
+    }
+
     /// The whole numbers that the input holds, where all are known.
     fn ints(&self, index: usize) -> Option<Vec<i64>> {
         self.sizes(index)?.iter().map(Size::as_fixed).collect()

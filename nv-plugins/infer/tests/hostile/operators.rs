@@ -18,9 +18,13 @@ fn convolutions() {
     let mut table = Table::default();
     let of = "node \"Conv_y\" (x float 1×4×8×8, w float 4×4×3×3)";
     let k3 = || conv("Conv", &[4, 4, 3, 3]);
-    table.refused("zero strides", k3().attribute_list("strides", &[0, 1]), &["Conv node \"Conv_y\"", "strides has 0"]);
-    table.refused("zero dilations", k3().attribute_list("dilations", &[0, 0]), &["dilations has 0"]);
-    table.refused("a negative kernel", k3().attribute_list("kernel_shape", &[-3, 3]), &["kernel_shape has -3"]);
+    table.refused(
+        "zero strides",
+        k3().attribute_list("strides", &[0, 1]),
+        &["Conv node \"Conv_y\"", "strides is [0, 1]"],
+    );
+    table.refused("zero dilations", k3().attribute_list("dilations", &[0, 0]), &["dilations is [0, 0]"]);
+    table.refused("a negative kernel", k3().attribute_list("kernel_shape", &[-3, 3]), &["kernel_shape is [-3, 3]"]);
     table.refused("no groups", k3().attribute("group", 0), &["Conv node", "group is 0"]);
     table.refused("negative groups", k3().attribute("group", -4), &["group is -4"]);
     table.refused("groups that do not divide", k3().attribute("group", 3), &[of, "4 channels of input in 3 groups"]);

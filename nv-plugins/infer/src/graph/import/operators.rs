@@ -234,9 +234,11 @@ fn group(a: &mut Attributes<'_>) -> Result<i64, String> {
 fn window(a: &mut Attributes<'_>) -> Result<Window, String> {
     let positive = |name: &str, values: Option<Vec<i64>>| {
         let values = values.unwrap_or_default();
+        if values.len() > MAX_RANK {
+            return Err(format!("{name} has {} numbers", values.len()));
+        }
         match values.iter().find(|v| **v < 1) {
-            Some(value) => Err(format!("{name} has {value} among its numbers, at least 1 is needed")),
-            None if values.len() > MAX_RANK => Err(format!("{name} has {} numbers", values.len())),
+            Some(_) => Err(format!("{name} is {values:?}, every one must be at least 1")),
             None => Ok(values),
         }
     };

@@ -1,6 +1,7 @@
 //! Operators that move, repeat and leave out elements, or make tensors of a given shape.
 
 use super::{Inputs, Shape, agree, axes_at, axis_of, known};
+use crate::graph::fold::Content;
 use crate::graph::op::{AspectRatio, Coordinates, Op, PadMode, Resize};
 use crate::graph::size::{Size, shape_text};
 
@@ -59,6 +60,14 @@ pub(super) fn infer(op: &Op, inputs: &Inputs<'_>) -> Shape {
             Ok(Some(shape.to_vec()))
         }
         Op::Range => {
+            if let (Some(start), Some(limit), Some(delta)) = (inputs.floats(0), inputs.floats(1), inputs.floats(2)) {
+                let (&[start], &[limit], &[delta]) = (start, limit, delta) else {
+                    return Err("a bound is not one number".into());
+                };
+                let steps = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil();
+                // Of no steps there is no number: NaN.
+                return whole(if steps < 0.0 { 0.0 } else { steps }).map(|count| Some(vec![Size::fixed(count)]));
+            }
             let (start, limit, delta) = (known!(inputs.sizes(0)), known!(inputs.sizes(1)), known!(inputs.sizes(2)));
             let ([start], [limit], [delta]) = (start, limit, delta) else {
                 return Err("a bound is not one number".into());
@@ -365,7 +374,7 @@ fn resized(resize: &Resize, inputs: &Inputs<'_>) -> Shape {
         return Ok(None);
     }
     let Some(scales) = inputs.optional(2) else { return Err("neither scales nor sizes are there".into()) };
-    let scales = known!(scales.content.as_ref().and_then(|c| c.as_floats()));
+    let scales = known!(scales.content.as_ref().and_then(Content::as_floats));
     fits(scales.len())?;
     for (&axis, &scale) in axes.iter().zip(scales) {
         shape[axis] = known!(scaled(&shape[axis], scale)?);
