@@ -84,6 +84,8 @@ struct Message {
     children: &'static [(u64, &'static Message)],
     /// Those of its fields that hold whole numbers, packed or one by one.
     numbers: &'static [u64],
+    /// Those that hold numbers of a fixed size in bytes, packed or one by one.
+    fixed: &'static [(u64, usize)],
 }
 
 static MODEL: Message = message::<onnx::ModelProto>("model", &[(7, &GRAPH), (8, &OPSET), (14, &ENTRY)], &[]);
@@ -91,7 +93,8 @@ static GRAPH: Message =
     message::<onnx::GraphProto>("graph", &[(1, &NODE), (5, &TENSOR), (11, &VALUE), (12, &VALUE), (13, &VALUE)], &[]);
 static NODE: Message = message::<onnx::NodeProto>("node", &[(5, &ATTRIBUTE)], &[]);
 static ATTRIBUTE: Message = message::<onnx::AttributeProto>("attribute", &[(5, &TENSOR), (6, &GRAPH)], &[8]);
-static TENSOR: Message = message::<onnx::TensorProto>("tensor", &[(13, &ENTRY)], &[1, 5, 7]);
+static TENSOR: Message =
+    Message { fixed: &[(4, 4), (10, 8)], ..message::<onnx::TensorProto>("tensor", &[(13, &ENTRY)], &[1, 5, 7]) };
 static VALUE: Message = message::<onnx::ValueInfoProto>("value", &[(2, &TYPE)], &[]);
 static TYPE: Message = message::<onnx::TypeProto>("type", &[(1, &TENSOR_TYPE), (4, &SEQUENCE)], &[]);
 static SEQUENCE: Message = message::<onnx::TypeProtoSequence>("sequence type", &[(1, &TYPE)], &[]);
@@ -106,7 +109,7 @@ const fn message<T>(
     children: &'static [(u64, &'static Message)],
     numbers: &'static [u64],
 ) -> Message {
-    Message { name, size: size_of::<T>(), children, numbers }
+    Message { name, size: size_of::<T>(), children, numbers, fixed: &[] }
 }
 
 /// What the parser may make of a file, in bytes: this, and as much again as the file has for each of `PARSED_PER_BYTE`. An empty
@@ -151,6 +154,11 @@ impl Walk<'_> {
                 (self.note)(field, wire_type);
             }
             let content = &bytes[at..at + size];
+            if let (LEN, Some((_, each))) = (wire_type, message.fixed.iter().find(|(number, _)| *number == field))
+                && size % each != 0
+            {
+                return Err(error(format!("field {field} has {size} bytes, and {each} for each number")));
+            }
             let child = message.children.iter().position(|(number, _)| *number == field);
             let takes = match child {
                 Some(place) => {
@@ -158,7 +166,8 @@ impl Walk<'_> {
                     grown(message.children[place].1.size, found[place])
                 }
                 None if message.numbers.contains(&field) => {
-                    size_of::<i64>() * content.iter().filter(|byte| **byte < 0x80).count().max(1)
+                    let count = if wire_type == LEN { packed(content) } else { Some(1) };
+                    size_of::<i64>() * count.ok_or_else(|| error(format!("field {field} has a broken number")))?
                 }
                 None => size_of::<String>() + size,
             };
@@ -188,6 +197,17 @@ fn grown(size: usize, n: usize) -> usize {
         n if n >= 4 && n.is_power_of_two() => n * size,
         _ => 0,
     }
+}
+
+/// How many varints these bytes are; `None` where the last one is cut off, or one has more than 64 bits: on those the parser
+/// runs on into what follows, or for ever.
+fn packed(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut count) = (0, 0);
+    while at < bytes.len() {
+        varint(bytes, &mut at)?;
+        count += 1;
+    }
+    Some(count)
 }
 
 /// The varint at `at`, which moves past it; `None` where it does not end or has more than 64 bits.
@@ -226,6 +246,17 @@ mod tests {
         check(&[0x08, 8, 0x3a, 5, 0x0a], Some((2, "field 7 needs 5 bytes, 1 are left")));
         // A node inside the graph that reaches past the graph's end.
         check(&[0x08, 8, 0x3a, 2, 0x0a, 9, 0x42, 0], Some((4, "field 1 needs 9 bytes, 0 are left")));
+        // A tensor inside the graph with numbers packed into its fields.
+        let tensor = |field: u8, numbers: &[u8]| {
+            let inner = [&[field << 3 | 2, numbers.len() as u8], numbers].concat();
+            let graph = [&[0x2a, inner.len() as u8], &inner[..]].concat();
+            [&[0x08, 8, 0x42, 0, 0x3a, graph.len() as u8], &graph[..]].concat()
+        };
+        check(&tensor(7, &[1, 0xff, 1]), None);
+        check(&tensor(7, &[1, 0xff]), Some((8, "field 7 has a broken number")));
+        check(&tensor(5, &[0x80; 10]), Some((8, "field 5 has a broken number")));
+        check(&tensor(4, &[0; 6]), Some((8, "field 4 has 6 bytes, and 4 for each number")));
+        check(&tensor(10, &[0; 12]), Some((8, "field 10 has 12 bytes, and 8 for each number")));
         check(&[0x08, 0xff], Some((0, "field 1 is broken")));
         check(&[0x0b], Some((0, "field 1 has the wire type 3")));
         check(&[0x00], Some((0, "a field has the number 0")));
