@@ -20,6 +20,7 @@ pub(crate) mod shapes;
 pub(crate) mod size;
 #[cfg(test)]
 pub(crate) mod tests;
+mod text;
 
 pub use passes::Rewrites;
 pub use report::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::constant::Constant;
-use super::infer::{Inference, describe, finish};
+use super::infer::{Inference, describe, disbelieve, finish};
 use super::ir::{Graph, Node, ValueId};
 use super::op::{Coordinates, Op};
 use super::shapes::{self, Inputs, axes_at, axis_of, ordered_axes, permutation};
@@ -29,14 +29,8 @@ pub(crate) fn free(imported: &Graph) -> Result<Batched, String> {
     let batch = Size::symbol(&symbol);
     let mut pass = Pass { graph: imported.clone(), batch, symbol, of_one, ..Default::default() };
     pass.graph.sweep();
-    for node in &imported.nodes {
-        for &output in &node.outputs {
-            if imported.constant(output).is_none() {
-                // What the file declares was true of the batch that it was exported with.
-                pass.graph.value_mut(output).shape = None;
-            }
-        }
-    }
+    // What the file declares was true of the batch that it was exported with.
+    disbelieve(&mut pass.graph);
     for &input in &imported.inputs {
         if let Some(batch) = pass.graph.value_mut(input).shape.as_mut().and_then(|shape| shape.first_mut()) {
             *batch = pass.batch.clone();
@@ -211,12 +205,10 @@ impl Pass {
         let node = &self.graph.nodes[index];
         let shape = node.input(0).and_then(|id| self.graph.shape(id));
         let (Some(shape), true) = (shape, self.of_one) else { return };
-        let axes = match node.input(1) {
-            Some(id) => self.graph.constant(id).and_then(|c| c.as_ints()).map(|axes| axes.into_owned()),
-            None => None,
-        };
         let rank = shape.len();
+        let axes = node.input(1).and_then(|id| self.graph.constant(id));
         let axes = axes.filter(|axes| axes.len() > 1 && axes.len() <= rank && shape[axis] == self.batch);
+        let axes = axes.and_then(|axes| axes.as_ints()).map(|axes| axes.into_owned());
         let Some(axes) = axes else { return };
         let others: Vec<i64> = axes.iter().copied().filter(|&a| axis_of(a, rank) != Ok(axis)).collect();
         if others.len() < axes.len() && !others.is_empty() {
@@ -257,9 +249,7 @@ impl Pass {
     }
 
     fn depends_on_batch(&self, sizes: &[Size]) -> bool {
-        let mut symbols = BTreeSet::new();
-        sizes.iter().for_each(|size| size.collect_symbols(&mut symbols));
-        symbols.contains(&self.symbol)
+        sizes.iter().any(|size| size.depends_on(&self.symbol))
     }
 
     /// Where the entries lie in a node's outputs, given where they lie in its inputs, at least one of which has them.

@@ -57,7 +57,7 @@ impl Inputs<'_> {
         self.optional(index)?.content.as_ref()?.as_ints()
     }
 
-    /// The floats that the input holds.
+    /// The numbers that the input holds, where they are known and of the type `float`.
     fn floats(&self, index: usize) -> Option<&[f32]> {
         self.optional(index)?.content.as_ref()?.as_floats()
     }
@@ -109,10 +109,13 @@ fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {
         }
         Op::BatchNormalization { .. } | Op::InstanceNormalization { .. } => {
             let shape = known!(inputs.shape(0)?);
-            for place in 1..3 {
-                if let (Some(channels), Some([found])) = (shape.get(1), inputs.shape(place)?) {
-                    agree(found, channels).map_err(|e| format!("input {}: {e} channels", place + 1))?;
+            let channels = shape.get(1).ok_or_else(|| format!("{} has no channels", shape_text(shape)))?;
+            for place in 1..inputs.0.len() {
+                match known!(inputs.shape(place)?) {
+                    [found] => agree(found, channels).map(drop),
+                    found => Err(shape_text(found)),
                 }
+                .map_err(|e| format!("input {}: {e}, {channels} channels", place + 1))?;
             }
             same(0)
         }
@@ -122,8 +125,13 @@ fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {
             same(0)
         }
         Op::Unary(_) | Op::Clip | Op::Cast(_) | Op::Identity | Op::Dropout => same(0),
-        Op::PRelu => broadcast(&[inputs.shape(0)?, inputs.shape(1)?]),
+        Op::PRelu => {
+            let (shape, slope) = (known!(inputs.shape(0)?), known!(inputs.shape(1)?));
+            one_way(shape, slope).map_err(|e| format!("slopes: {e}"))?;
+            same(0)
+        }
         Op::Binary(Binary::Min | Binary::Max) => {
+            // Import has seen to it that there is one.
             broadcast(&(0..inputs.0.len()).map(|i| inputs.shape(i)).collect::<Result<Vec<_>, _>>()?)
         }
         Op::Binary(_) => broadcast(&[inputs.shape(0)?, inputs.shape(1)?]),
@@ -139,10 +147,16 @@ fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {
         Op::TopK { axis, .. } => {
             let mut shape = known!(inputs.shape(0)?).to_vec();
             let axis = axis_of(*axis, shape.len())?;
-            shape[axis] = match known!(inputs.sizes(1)) {
+            let k = match known!(inputs.sizes(1)) {
                 [k] => k.clone(),
                 k => return Err(format!("k has {} values, one is needed", k.len())),
             };
+            if let Some(k) = k.as_fixed()
+                && (k < 0 || shape[axis].as_fixed().is_some_and(|n| n < k))
+            {
+                return Err(format!("the {k} foremost along axis {axis} of {}", shape_text(&shape)));
+            }
+            shape[axis] = k;
             Ok(Some(shape))
         }
         Op::NonMaxSuppression { .. } | Op::IndexMap(_) | Op::Other { .. } | Op::Split { .. } => Ok(None),
@@ -185,13 +199,26 @@ fn broadcast(shapes: &[Option<&[Size]>]) -> Shape {
                 *into = from.clone();
             } else if !from.is(1) {
                 *into = agree(into, from).map_err(|e| {
-                    let texts: Vec<_> = shapes.iter().flatten().map(|s| shape_text(s)).collect();
+                    let texts: Vec<_> = shapes.iter().flatten().take(MAX_SHOWN).map(|s| shape_text(s)).collect();
                     format!("{} do not go together: {e}", texts.join(" and "))
                 })?;
             }
         }
     }
     Ok(Some(out))
+}
+
+/// How many shapes a text shows.
+const MAX_SHOWN: usize = 4;
+
+/// That the second broadcasts to the first, which stays as it is.
+fn one_way(shape: &[Size], other: &[Size]) -> Result<(), String> {
+    let mismatch = |e: &str| format!("{} to {}{e}", shape_text(other), shape_text(shape));
+    let skip = shape.len().checked_sub(other.len()).ok_or_else(|| mismatch(": it has more dimensions"))?;
+    for (into, from) in shape[skip..].iter().zip(other).filter(|(_, from)| !from.is(1)) {
+        agree(from, into).map_err(|e| mismatch(&format!(": {e}")))?;
+    }
+    Ok(())
 }
 
 /// One size for two that must be equal: the more definite one.
@@ -223,7 +250,11 @@ fn gemm(trans_a: bool, trans_b: bool, inputs: &Inputs<'_>) -> Shape {
     let (rows, inner) = if trans_a { (a1, a0) } else { (a0, a1) };
     let (needed, columns) = if trans_b { (b1, b0) } else { (b0, b1) };
     agree(inner, needed).map_err(|e| format!("{} times {}: {e}", shape_text(a), shape_text(b)))?;
-    Ok(Some(vec![rows.clone(), columns.clone()]))
+    let shape = vec![rows.clone(), columns.clone()];
+    if inputs.optional(2).is_some() {
+        one_way(&shape, known!(inputs.shape(2)?)).map_err(|e| format!("C: {e}"))?;
+    }
+    Ok(Some(shape))
 }
 
 fn reduce(keep_dims: bool, empty_is_noop: bool, inputs: &Inputs<'_>) -> Shape {

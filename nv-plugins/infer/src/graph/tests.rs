@@ -4,6 +4,7 @@ mod batches;
 pub(super) mod evaluator;
 mod files;
 pub(crate) mod models;
+mod operators;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::concrete::concrete;
 use super::import::import;
 use super::infer::infer;
 use super::ir::Graph;
+use super::op::Op;
 use super::passes::{self, Rewrites};
 use crate::cpu::{Executor, Packed, Pool, SimdLevel};
 use crate::plan::{Target, lower};
