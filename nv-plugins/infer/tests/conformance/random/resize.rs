@@ -75,7 +75,7 @@ impl Case {
     /// Whether the result's sides are what the scales say, without rounding.
     fn is_whole(&self) -> bool {
         match self.target {
-            Target::Eighths(eighths) => [0, 1].iter().all(|&axis| self.sizes[axis] * eighths[axis] % 8 == 0),
+            Target::Eighths(eighths) => [0, 1].iter().all(|&axis| (self.sizes[axis] * eighths[axis]).is_multiple_of(8)),
             Target::Sizes(_) => true,
         }
     }
