@@ -4,7 +4,8 @@ use nv_infer::testing::{OnnxBuilder, classifier, constant_model};
 use nv_models::{DetectConfig, Labels, ResizeMode};
 use nv_plugin_sdk::StageErrorKind;
 
-use crate::{World, config};
+use super::config;
+use crate::World;
 
 /// A YOLOX model of `classes` classes for pictures of 32×32 that finds nothing.
 fn yolox(classes: usize) -> Vec<u8> {
