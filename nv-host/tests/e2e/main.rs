@@ -7,5 +7,6 @@ mod decisions;
 mod ending;
 mod inspect;
 mod outputs;
+mod second_look;
 mod steps;
 mod world;

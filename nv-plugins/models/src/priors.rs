@@ -162,12 +162,40 @@ impl PublishedPriors {
     }
 }
 
+/// The most boxes of a set: what a file says of itself must not take more memory than any detector has use for.
+const MOST_BOXES: usize = 1 << 20;
+
 impl Priors {
+    /// Whether the numbers are ones that can be meant.
+    ///
+    /// # Errors
+    /// A sentence that names the key and what it may be.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Self::Own(own) = self else { return Ok(()) };
+        let positive = |value: f32| value.is_finite() && value > 0.0;
+        for level in &own.levels {
+            let sizes = [level.step, Some(level.min_size), level.max_size].into_iter().flatten();
+            if !sizes.chain(level.aspect_ratios.iter().copied()).all(positive) {
+                return Err("priors: step, min_size, max_size and aspect_ratios must be more than 0".into());
+            }
+        }
+        if !own.variances.into_iter().all(positive) {
+            return Err("priors: variances must be more than 0".into());
+        }
+        if !(1..=MOST_BOXES).contains(&self.count()) {
+            return Err(format!("priors are {} boxes, and must be from 1 to {MOST_BOXES}", self.count()));
+        }
+        Ok(())
+    }
+
     /// How many boxes there are.
     pub(crate) fn count(&self) -> usize {
         match self {
             Self::Published(set) => set.count(),
-            Self::Own(own) => own.levels.iter().map(|l| l.cells() * l.shapes().count()).sum(),
+            Self::Own(own) => {
+                let of_level = |level: &PriorLevel| level.cells().saturating_mul(level.shapes().count());
+                own.levels.iter().map(of_level).fold(0, usize::saturating_add)
+            }
         }
     }
 
@@ -207,7 +235,7 @@ impl OwnPriors {
 
 impl PriorLevel {
     fn cells(&self) -> usize {
-        self.grid[0] as usize * self.grid[1] as usize
+        (self.grid[0] as usize).saturating_mul(self.grid[1] as usize)
     }
 
     /// Width and height of each box at a cell.
@@ -316,6 +344,24 @@ mod tests {
         assert_eq!(boxes[3 * 5 + 1], PriorBox { center: [0.375, 0.75], size: [0.5, 0.25] });
         assert_eq!(boxes[24], PriorBox { center: [0.5, 0.5], size: [2.0, 4.0] });
         assert_eq!(boxes[25], PriorBox { center: [0.5, 0.5], size: [1.0, 2.0] });
+    }
+
+    #[test]
+    fn priors_that_make_no_sense_are_refused() {
+        fn check(level: &str, expected: &str) {
+            let own: OwnPriors =
+                toml::from_str(&format!("levels = [{{ grid = [4, 2], min_size = 10 }}, {{ {level} }}]")).unwrap();
+            assert_eq!(Priors::Own(own).check().err().unwrap_or_default(), expected);
+        }
+        check("grid = [3, 3], min_size = 2.5", "");
+        let sizes = "priors: step, min_size, max_size and aspect_ratios must be more than 0";
+        check("grid = [3, 3], min_size = 0", sizes);
+        check("grid = [3, 3], min_size = 1, aspect_ratios = [-1]", sizes);
+        check("grid = [3, 3], min_size = 1, step = nan", sizes);
+        let boxes = "priors are 16777224 boxes, and must be from 1 to 1048576";
+        check("grid = [4096, 4096], min_size = 1", boxes);
+        let own: OwnPriors = toml::from_str("levels = []").unwrap();
+        assert_eq!(Priors::Own(own).check(), Err("priors are 0 boxes, and must be from 1 to 1048576".into()));
     }
 
     #[test]

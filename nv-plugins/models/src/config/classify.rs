@@ -18,7 +18,7 @@ model_config! {
         /// What the finding is called, as in `"colour"`. Default `"label"`.
         #[serde(default = "default_attribute")]
         pub attribute: String,
-        /// How many classes are given, the best first. Default 1.
+        /// How many classes are given, the best first, up to 100. Default 1.
         #[serde(default = "super::one")]
         pub top: usize,
         /// Classes with a lower score, 0 to 1, are not given. Default 0.
@@ -33,6 +33,9 @@ model_config! {
     }
     settings { labels, activation }
 }
+
+/// Each class is two attributes of every object.
+const MOST_CLASSES: usize = 100;
 
 fn default_attribute() -> String {
     "label".into()
@@ -54,8 +57,8 @@ impl ClassifyConfig {
         if self.attribute.trim().is_empty() {
             return Err(wrong("attribute", "empty", "a name"));
         }
-        if self.top == 0 {
-            return Err(wrong("top", 0, "at least 1"));
+        if !(1..=MOST_CLASSES).contains(&self.top) {
+            return Err(wrong("top", self.top, &format!("from 1 to {MOST_CLASSES}")));
         }
         check_threads(self.threads)
     }
@@ -90,7 +93,7 @@ mod tests {
         };
         check(|c| c.threshold = -1.0, "threshold is -1, and must be from 0 to 1");
         check(|c| c.attribute = " ".into(), "attribute is empty, and must be a name");
-        check(|c| c.top = 0, "top is 0, and must be at least 1");
+        check(|c| c.top = 0, "top is 0, and must be from 1 to 100");
         check(|c| c.threads = 999, "threads is 999, and must be from 1 to 256");
         assert!(ClassifyConfig::new("m.onnx").check().is_ok());
     }

@@ -39,14 +39,16 @@ struct Said {
 
 impl Said {
     /// # Errors
-    /// `Resource` where a file of names can't be read.
+    /// `Resource` where a file of names can't be read, `Config` where priors make no sense.
     fn read(layers: &Layers) -> Result<Self, StageError> {
         let labels = layers.pick(|s| s.labels.clone());
         let names = labels.map(|(labels, layer)| labels.load(&layer.base_dir)).transpose()?;
+        let priors = layers.pick(|s| s.priors.clone()).map(|(priors, _)| priors);
+        priors.as_ref().map_or(Ok(()), Priors::check).map_err(StageError::config)?;
         Ok(Self {
             classes: names.map(|names| names.len()),
             activation: layers.pick(|s| s.activation).map(|(activation, _)| activation),
-            priors: layers.pick(|s| s.priors.clone()).map(|(priors, _)| priors),
+            priors,
             named: layers.pick(|s| s.family.clone()).is_some(),
         })
     }
