@@ -84,7 +84,7 @@ fn every_so_many_frames_and_so_often_for_one_track() {
 }
 
 /// The folder of real models and clips; `None`, and a line that says so, where there is none.
-fn assets(test: &str) -> Option<PathBuf> {
+pub(crate) fn assets(test: &str) -> Option<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/assets");
     let folder = std::env::var_os("NV_ASSETS").map_or_else(|| PathBuf::from(beside), PathBuf::from);
     if folder.is_dir() {

@@ -7,7 +7,7 @@ use crate::world::World;
 fn the_shipped_plugins_are_listed() {
     let world = World::empty();
     let ran = world.nv(&["plugin", "list"]).exits(0);
-    for kind in ["models/detect", "track/bytetrack"] {
+    for kind in ["models/classify", "models/detect", "models/embed", "track/bytetrack"] {
         assert!(ran.stdout.lines().any(|line| line.starts_with(kind)), "run `cargo xtask plugins`?\n{}", ran.stdout);
     }
     let ran = world.nv(&["plugin", "list", "--json"]).exits(0);
@@ -24,7 +24,15 @@ fn the_shipped_plugins_are_listed() {
 fn one_plugin_in_full_by_name_and_by_path() {
     let world = World::empty();
     let by_name = world.nv(&["plugin", "info", "models"]).exits(0);
-    for part in ["plugin   models", "models/detect (batch)", "  model ", "(must be given)", "(default 0.1)"] {
+    for part in [
+        "plugin   models",
+        "models/detect (batch)",
+        "models/classify (batch)",
+        "models/embed (batch)",
+        "  model ",
+        "(must be given)",
+        "(default 0.1)",
+    ] {
         assert!(by_name.stdout.contains(part), "{part}\n{}", by_name.stdout);
     }
     let path = by_name.stdout.lines().find_map(|line| line.strip_prefix("file     ")).unwrap();

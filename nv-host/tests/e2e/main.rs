@@ -9,5 +9,6 @@ mod devices;
 mod ending;
 mod inspect;
 mod outputs;
+mod second_look;
 mod steps;
 mod world;

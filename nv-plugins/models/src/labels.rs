@@ -10,10 +10,11 @@ use nv_plugin_sdk::{Name, StageError, StageErrorKind};
 #[serde(
     crate = "nv_plugin_sdk::serde",
     untagged,
-    expecting = "expected \"coco\", the path of a text file, or a list of names"
+    expecting = "expected \"coco\", \"voc\", the path of a text file, or a list of names"
 )]
 pub enum Labels {
-    /// `"coco"`: the 80 classes of COCO; anything else: the path of a text file with one name on each line.
+    /// `"coco"`: the 80 classes of COCO; `"voc"`: the 20 of PASCAL VOC; anything else: the path of a text file with one name
+    /// on each line.
     Named(String),
     /// The names themselves.
     List(Vec<String>),
@@ -28,11 +29,12 @@ impl Labels {
         let file = match self {
             Self::List(names) => return Ok(names.iter().map(|n| Name::new(n)).collect()),
             Self::Named(name) if name == "coco" => return Ok(COCO.iter().map(|n| Name::new(n)).collect()),
+            Self::Named(name) if name == "voc" => return Ok(VOC.iter().map(|n| Name::new(n)).collect()),
             Self::Named(file) => base_dir.join(file),
         };
         let text = std::fs::read_to_string(&file).map_err(|e| {
             let message = format!(
-                "labels {}: {e}; give \"coco\", the path of a text file with one name on each line, or a list of names",
+                "labels {}: {e}; give \"coco\", \"voc\", the path of a text file with one name on each line, or a list of names",
                 file.display()
             );
             StageError::new(StageErrorKind::Resource, message).with_source(e)
@@ -202,6 +204,30 @@ pub(crate) static COCO: [&str; 80] = [
     "toothbrush",
 ];
 
+/// The classes of PASCAL VOC (Everingham et al. 2010), in the order that detectors number them.
+pub(crate) static VOC: [&str; 20] = [
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +244,8 @@ mod tests {
         assert_eq!(load(Labels::List(vec!["a".into()])).unwrap(), ["a"]);
         let coco = load(Labels::Named("coco".into())).unwrap();
         assert_eq!((coco.len(), coco[0].as_str(), coco[79].as_str()), (80, "person", "toothbrush"));
+        let voc = load(Labels::Named("voc".into())).unwrap();
+        assert_eq!((voc.len(), voc[0].as_str(), voc[14].as_str()), (20, "aeroplane", "person"));
         for (file, text) in [("none.txt", "no names"), ("missing.txt", "one name on each line")] {
             let error = load(Labels::Named(file.into())).unwrap_err();
             assert_eq!(error.kind(), StageErrorKind::Resource);

@@ -1,8 +1,12 @@
 //! Neural models as pipeline steps: the shipped plugin `models`.
 //!
-//! Its kind `detect` is [`Detect`], a batch processor that finds objects with a network from an ONNX file; [`DetectConfig`]
-//! is its config. It knows the families YOLOX, FastestDet, UltraFace, YuNet and CenterFace by the shapes of their outputs,
-//! with the pre-processing that their authors publish.
+//! Its kinds are batch processors that look at frames, or at regions of them, with a network from an ONNX file:
+//!
+//! - [`Detect`], kind `detect`, finds objects; [`DetectConfig`]. It knows the families YOLOX, YOLOv5, YOLOv8 and what has its
+//!   head, NanoDet, FastestDet, SSD, CenterNet, UltraFace, YuNet and CenterFace by the shapes of their outputs, with the
+//!   pre-processing that their authors publish.
+//! - [`Classify`], kind `classify`, tells what a picture or an object is; [`ClassifyConfig`].
+//! - [`Embed`], kind `embed`, gives a picture or an object a vector that tells likeness; [`EmbedConfig`].
 //!
 //! A host loads the crate's `.so`; a program that links it uses the types, or [`plugin`].
 //!
@@ -36,18 +40,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod activation;
+mod classify;
 mod config;
 mod detect;
+mod embed;
 mod families;
 mod labels;
-mod nms;
+mod network;
 mod plan;
 mod preprocess;
+mod priors;
 mod settings;
+mod vector;
 
-pub use config::DetectConfig;
+pub use activation::Activation;
+pub use classify::Classify;
+pub use config::{ClassifyConfig, DetectConfig, EmbedConfig};
 pub use detect::Detect;
+pub use embed::{EMBEDDING_SCHEMA, Embed};
 pub use labels::Labels;
+pub use priors::{OwnPriors, PriorLevel, Priors, PublishedPriors};
 pub use settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
 
-nv_plugin_sdk::export_plugin! { batch: [Detect] }
+nv_plugin_sdk::export_plugin! { batch: [Detect, Classify, Embed] }

@@ -1,119 +1,124 @@
-//! From config and a model to everything that a detector needs to know, checked once.
+//! What the kinds have in common when they find out what a model is and how it is to be used: the file, who says what of it,
+//! its input, the pre-processing. Checked once.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use nv_infer::{Dim, ElementType, InferError, InferErrorKind, Model, SessionOptions, TensorInfo};
-use nv_plugin_sdk::{BuildContext, Name, Size, StageError, StageErrorKind};
+use nv_plugin_sdk::{BuildContext, Name, Size, StageError, StageErrorKind, tracing};
 
-use crate::DetectConfig;
-use crate::families::{self, FAMILIES, Family};
-use crate::labels;
-use crate::preprocess::{Affine, InputSpec, Resize};
-use crate::settings::{ColorOrder, Layers, Origin, ResizeMode};
+use crate::config::ModelConfig;
+use crate::preprocess::{Affine, InputSpec, Layout, Resize};
+use crate::settings::{ColorOrder, Layers, ModelSettings, Origin, PerChannel, ResizeMode};
 
-/// What a detector does, decided.
-pub(crate) struct Plan {
+/// A model that looks at pictures, as far as the file tells, and what is said of it.
+pub(crate) struct PictureModel {
     pub(crate) model: Model,
-    pub(crate) session: SessionOptions,
-    pub(crate) family: &'static Family,
-    pub(crate) input: InputSpec,
-    pub(crate) labels: Option<Vec<Name>>,
-    /// By class; `None`: every class is wanted.
-    pub(crate) wanted: Option<Vec<bool>>,
-    pub(crate) nms_iou: f32,
+    pub(crate) layers: Layers,
+    pub(crate) input: PictureInput,
+    options: SessionOptions,
 }
 
-impl Plan {
-    /// Reads the model and what is said of it, and logs what was chosen and who chose it.
+/// What sizes of pictures a model can be given.
+pub(crate) struct Sizes<'a> {
+    /// Who takes them, for people.
+    pub(crate) taker: &'a str,
+    /// Sides must be multiples of this.
+    pub(crate) multiple_of: u32,
+    /// Whether files declare a narrower input than they can take.
+    pub(crate) opens_input: bool,
+}
+
+/// A network and what it is to be given, decided.
+pub(crate) struct NetworkPlan {
+    pub(crate) model: Model,
+    pub(crate) options: SessionOptions,
+    pub(crate) input: InputSpec,
+}
+
+impl PictureModel {
+    /// Reads the model and what config, the file beside it and its metadata say of it. `taker` is what has one input that is
+    /// a picture, as in "a detector".
     ///
     /// # Errors
-    /// `Resource` for a model that can't be read or is none of a detector, `Config` for config that does not fit it.
-    pub(crate) fn new(config: &DetectConfig, context: &BuildContext) -> Result<Self, StageError> {
-        config.check()?;
-        let model = Model::load(context.resolve(&config.model)).map_err(infer_error)?;
-        let mut layers = Layers::collect(config.settings(), &context.base_dir, &model)?;
+    /// `Resource` for a model that can't be read or takes no picture, or a wrong file beside it.
+    pub(crate) fn read(config: &impl ModelConfig, context: &BuildContext, taker: &str) -> Result<Self, StageError> {
+        let model = Model::load(context.resolve(config.model())).map_err(infer_error)?;
+        let layers = Layers::collect(config.settings(), &context.base_dir, &model)?;
+        let input = PictureInput::read(&model, taker)?;
+        let options =
+            SessionOptions { device: config.device(), threads: config.threads(), ..SessionOptions::default() };
+        Ok(Self { model, layers, input, options })
+    }
 
-        let input = ModelInput::read(&model)?;
-        let (family, family_from) = choose_family(&model, &input, &layers)?;
-        layers.push_family((family.published)());
-        let declared = input.size.filter(|_| !family.opens_input);
-        let (size, resize) = choose_size(&model, family, declared, &layers)?;
-        let head = (family.bind)(model.outputs(), declared)
-            .or_else(|| (family.bind)(model.outputs(), input.size))
-            .ok_or_else(|| not_the_family(&model, family, model.outputs(), declared))?;
-        let (labels, labels_from) = choose_labels(&model, head.classes(), &layers)?;
-        let wanted = labels::wanted(&config.classes, labels.as_deref())?;
-        let channels = choose_channels(&layers)?;
-        let pad = layers.pick(|s| s.pad_value).map_or(0, |(value, _)| value);
-        let nms_iou = layers.pick(|s| s.nms_iou).map_or(0.45, |(value, _)| value);
-        if !(0.0..=1.0).contains(&nms_iou) {
-            return Err(StageError::config(format!("nms_iou is {nms_iou}, and must be from 0 to 1")));
-        }
-        let mut input_shapes = BTreeMap::new();
-        if family.opens_input && input.size.is_some() {
-            let open = ["batch", "channels", "height", "width"];
-            let open = open.iter().map(|&n| if n == "channels" { Dim::Fixed(3) } else { n.into() }).collect();
-            input_shapes.insert(input.name.clone(), open);
-        }
+    /// The input's size where the file fixes it, else the one that somebody asks for.
+    pub(crate) fn size(&self) -> Option<Size> {
+        let asked = || self.layers.pick(|s| s.input_size).map(|([width, height], _)| Size::new(width, height));
+        self.input.size.or_else(asked)
+    }
 
-        let from = |pick: Option<Origin>| pick.map_or_else(|| "nobody".to_owned(), |origin| origin.to_string());
-        nv_plugin_sdk::tracing::info!(
-            model = %model.path().display(),
-            family = family.name,
-            family_from,
+    /// Decides what the network is given. Logs it, and who said so.
+    ///
+    /// # Errors
+    /// `Config` for settings that contradict the model, each other or sense.
+    pub(crate) fn network(mut self, sizes: &Sizes<'_>) -> Result<NetworkPlan, StageError> {
+        let declared = self.input.size.filter(|_| !sizes.opens_input);
+        let (size, resize) = choose_size(&self.model, sizes, declared, &self.layers)?;
+        let channels = choose_channels(&self.layers)?;
+        let pad = self.layers.pick(|s| s.pad_value).map_or(0, |(value, _)| value);
+        if sizes.opens_input && self.input.size.is_some() {
+            self.options.input_shapes.insert(self.input.name.clone(), self.input.layout.open_shape());
+        }
+        let layers = &self.layers;
+        tracing::info!(
+            model = %self.model.path().display(),
             input = %size.map_or("as large as the picture".into(), |s| format!("{}×{}", s.width, s.height)),
+            layout = ?self.input.layout,
             resize = ?resize,
-            resize_from = from(layers.pick(|s| s.resize).map(|p| p.1.origin)),
+            resize_from = layers.origin(|s| s.resize),
             pad,
             color_order = ?layers.pick(|s| s.color_order).map(|p| p.0),
-            color_order_from = from(layers.pick(|s| s.color_order).map(|p| p.1.origin)),
-            scale_from = from(layers.pick(|s| s.scale).map(|p| p.1.origin)),
-            mean_from = from(layers.pick(|s| s.mean).map(|p| p.1.origin)),
-            std_from = from(layers.pick(|s| s.std).map(|p| p.1.origin)),
+            color_order_from = layers.origin(|s| s.color_order),
+            scale_from = layers.origin(|s| s.scale),
+            mean_from = layers.origin(|s| s.mean),
+            std_from = layers.origin(|s| s.std),
             red = ?channels[0],
             green = ?channels[1],
             blue = ?channels[2],
-            classes = labels.as_ref().map(Vec::len).or(head.classes()),
-            labels_from,
-            nms_iou,
-            "detector chosen"
+            "pre-processing chosen"
         );
-        Ok(Self {
-            model,
-            session: SessionOptions {
-                device: config.device,
-                threads: config.threads,
-                input_shapes,
-                ..SessionOptions::default()
-            },
-            family,
-            input: InputSpec { size, resize, channels, pad },
-            labels,
-            wanted,
-            nms_iou,
+        Ok(NetworkPlan {
+            model: self.model,
+            options: self.options,
+            input: InputSpec { size, resize, layout: self.input.layout, channels, pad },
         })
     }
-}
 
-impl Plan {
-    /// That a model with these outputs is not of the family.
-    pub(crate) fn other_task(&self, outputs: &[TensorInfo]) -> StageError {
-        not_the_family(&self.model, self.family, outputs, self.input.size)
+    /// An error of the model's.
+    pub(crate) fn refused(&self, what: impl fmt::Display) -> StageError {
+        refused(&self.model, what)
     }
 }
 
-fn not_the_family(model: &Model, family: &Family, outputs: &[TensorInfo], input: Option<Size>) -> StageError {
-    let input = input.map(|s| format!(" for an input of {}×{}", s.width, s.height)).unwrap_or_default();
-    resource(
-        model,
-        format!(
-            "its outputs ({}) are not those of {}{input}, which has {}",
-            list(outputs),
-            family.name,
-            family.outputs
-        ),
-    )
+/// The pre-processing that is usual for networks that tell what a whole picture is: that of ImageNet, as torchvision publishes
+/// it for its models (`references/classification/presets.py`), without the crop, which would cut off an object's edges. A
+/// network that takes bytes does that by itself.
+pub(crate) fn usual_settings(input: &PictureInput) -> ModelSettings {
+    if input.element == ElementType::Uint8 {
+        return ModelSettings::plain();
+    }
+    ModelSettings {
+        scale: Some(1.0 / 255.0),
+        mean: Some(PerChannel::Three([0.485, 0.456, 0.406])),
+        std: Some(PerChannel::Three([0.229, 0.224, 0.225])),
+        ..ModelSettings::plain()
+    }
 }
+
+/// The sizes that such a network takes: any.
+pub(crate) const ANY_SIZE: Sizes<'static> = Sizes { taker: "the model", multiple_of: 1, opens_input: false };
+
+/// The size in which it is tried, where it takes any and none is asked for.
+pub(crate) const BLANK: Size = Size::new(224, 224);
 
 /// The same error as a step's.
 pub(crate) fn infer_error(error: InferError) -> StageError {
@@ -125,43 +130,37 @@ pub(crate) fn infer_error(error: InferError) -> StageError {
     StageError::new(kind, error.to_string()).with_source(error)
 }
 
-fn resource(model: &Model, what: String) -> StageError {
+/// That a model can't be used, and why.
+pub(crate) fn refused(model: &Model, what: impl fmt::Display) -> StageError {
     StageError::new(StageErrorKind::Resource, format!("model {}: {what}", model.path().display()))
 }
 
 /// The one input of a model that looks at pictures.
-struct ModelInput {
+#[derive(Debug)]
+pub(crate) struct PictureInput {
     name: String,
+    element: ElementType,
+    layout: Layout,
     /// Where the file fixes it.
-    size: Option<Size>,
+    pub(crate) size: Option<Size>,
 }
 
-impl ModelInput {
-    fn read(model: &Model) -> Result<Self, StageError> {
-        let listed = || list(model.inputs());
+impl PictureInput {
+    fn read(model: &Model, taker: &str) -> Result<Self, StageError> {
         let [input] = model.inputs() else {
-            return Err(resource(
-                model,
-                format!("a detector has one input, a picture; this model has {}: {}", model.inputs().len(), listed()),
-            ));
-        };
-        let picture = match input.shape.as_deref() {
-            None => Some((None, None)),
-            Some([_, channels, height, width]) if channels.fixed().is_none_or(|n| n == 3) => {
-                Some((width.fixed(), height.fixed()))
-            }
-            Some(_) => None,
+            let (n, list) = (model.inputs().len(), list(model.inputs()));
+            return Err(refused(model, format!("{taker} has one input, a picture; this model has {n}: {list}")));
         };
         let numbers = matches!(
             input.element,
             ElementType::Float | ElementType::Float16 | ElementType::Double | ElementType::Uint8
         );
-        let Some((width, height)) = picture.filter(|_| numbers) else {
-            return Err(resource(
+        let Some((layout, [width, height])) = picture_dims(input.shape.as_deref()).filter(|_| numbers) else {
+            return Err(refused(
                 model,
                 format!(
-                    "a detector's input is a picture of batch×3×height×width numbers; this model's is {}",
-                    listed()
+                    "{taker}'s input is a picture of batch×3×height×width or batch×height×width×3 numbers; this model's is {}",
+                    list(model.inputs())
                 ),
             ));
         };
@@ -169,48 +168,28 @@ impl ModelInput {
             (Some(Ok(width)), Some(Ok(height))) if width > 0 && height > 0 => Some(Size::new(width, height)),
             _ => None,
         };
-        Ok(Self { name: input.name.clone(), size })
+        Ok(Self { name: input.name.clone(), element: input.element, layout, size })
     }
 }
 
-fn choose_family(model: &Model, input: &ModelInput, layers: &Layers) -> Result<(&'static Family, String), StageError> {
-    if let Some((name, layer)) = layers.pick(|s| s.family.clone()) {
-        let family = FAMILIES.into_iter().find(|f| f.name == name).ok_or_else(|| {
-            StageError::config(format!("there is no family {name:?}; there are {}", names(&FAMILIES)))
-        })?;
-        return Ok((family, layer.origin.to_string()));
+/// Layout, width and height of a picture of this shape; `None` where it is no picture. An open dimension may be three
+/// channels only where no other is.
+fn picture_dims(shape: Option<&[Dim]>) -> Option<(Layout, [Option<usize>; 2])> {
+    let Some(shape) = shape else { return Some((Layout::Planar, [None; 2])) };
+    let [_, a, b, c] = shape else { return None };
+    let [a, b, c] = [a, b, c].map(Dim::fixed);
+    match (a, c) {
+        (Some(3), _) | (None, None) => Some((Layout::Planar, [c, b])),
+        (_, Some(3)) => Some((Layout::Interleaved, [b, a])),
+        (None, Some(_)) => Some((Layout::Planar, [c, b])),
+        _ => None,
     }
-    match families::candidates(model.outputs(), input.size).as_slice() {
-        [family] => Ok((family, "the shapes of the outputs".into())),
-        [] => Err(unknown_task(model)),
-        several => Err(resource(
-            model,
-            format!(
-                "its outputs ({}) may be those of {}: say which with the key family",
-                list(model.outputs()),
-                names(several)
-            ),
-        )),
-    }
-}
-
-fn unknown_task(model: &Model) -> StageError {
-    let known: Vec<_> = FAMILIES.iter().map(|f| format!("{} ({})", f.name, f.outputs)).collect();
-    resource(
-        model,
-        format!(
-            "its outputs are those of no detector that is known here: it has {}. Known are {}. If it is one of them in \
-             another shape, say so with the key family; if it has another task (a classifier, say), detect can't use it",
-            list(model.outputs()),
-            known.join("; ")
-        ),
-    )
 }
 
 /// The input's size where it is always the same, and how a picture gets there.
 fn choose_size(
     model: &Model,
-    family: &Family,
+    sizes: &Sizes<'_>,
     declared: Option<Size>,
     layers: &Layers,
 ) -> Result<(Option<Size>, Resize), StageError> {
@@ -224,11 +203,11 @@ fn choose_size(
         }
         (_, Some(declared)) => Some(declared),
         (Some((asked, layer)), None) => {
-            let fits = |n: u32| n > 0 && n <= 16_384 && n.is_multiple_of(family.stride);
+            let fits = |n: u32| n > 0 && n <= 16_384 && n.is_multiple_of(sizes.multiple_of);
             if !fits(asked.width) || !fits(asked.height) {
                 return Err(StageError::config(format!(
                     "input_size is {}×{} by {}; {} takes multiples of {}, up to 16384",
-                    asked.width, asked.height, layer.origin, family.name, family.stride
+                    asked.width, asked.height, layer.origin, sizes.taker, sizes.multiple_of
                 )));
             }
             Some(asked)
@@ -236,17 +215,18 @@ fn choose_size(
         (None, None) => None,
     };
     let Some((mode, layer)) = layers.pick(|s| s.resize) else {
-        return Err(resource(model, "nobody says how pictures are resized for it: set the key resize".into()));
+        return Err(refused(model, "nobody says how pictures are resized for it: set the key resize"));
     };
+    let multiple = sizes.multiple_of;
     let resize = match (mode, size) {
         (ResizeMode::Letterbox, Some(_)) => Resize::Letterbox,
         (ResizeMode::LetterboxCenter, Some(_)) => Resize::LetterboxCenter,
         (ResizeMode::Stretch, Some(_)) => Resize::Stretch,
-        (ResizeMode::PadToMultiple, None) => Resize::PadToMultiple(family.stride),
-        (ResizeMode::StretchToMultiple, None) => Resize::StretchToMultiple(family.stride),
+        (ResizeMode::PadToMultiple, None) => Resize::PadToMultiple(multiple),
+        (ResizeMode::StretchToMultiple, None) => Resize::StretchToMultiple(multiple),
         // At a size of its own each becomes what comes closest; asked for by name it is a contradiction.
-        (ResizeMode::PadToMultiple, Some(_)) if layer.origin == Origin::Family => Resize::Letterbox,
-        (ResizeMode::StretchToMultiple, Some(_)) if layer.origin == Origin::Family => Resize::Stretch,
+        (ResizeMode::PadToMultiple, Some(_)) if layer.origin == Origin::Published => Resize::Letterbox,
+        (ResizeMode::StretchToMultiple, Some(_)) if layer.origin == Origin::Published => Resize::Stretch,
         (_, Some(size)) => {
             return Err(StageError::config(format!(
                 "resize to a multiple is for inputs of any size, and this one is {}×{}: use letterbox or stretch",
@@ -264,7 +244,10 @@ fn choose_size(
 }
 
 /// Names for the model's classes, and who gave them.
-fn choose_labels(
+///
+/// # Errors
+/// `Resource` where a file of names can't be read, `Config` where they are not as many as the model's classes.
+pub(crate) fn choose_labels(
     model: &Model,
     classes: Option<usize>,
     layers: &Layers,
@@ -274,7 +257,7 @@ fn choose_labels(
     };
     let names = labels.load(&layer.base_dir)?;
     match classes {
-        Some(n) if n != names.len() && layer.origin == Origin::Family => {
+        Some(n) if n != names.len() && layer.origin == Origin::Published => {
             // Trained anew on other classes.
             Ok((None, format!("nobody: {n} classes are not the {} of the published models", names.len())))
         }
@@ -309,11 +292,34 @@ fn choose_channels(layers: &Layers) -> Result<[(usize, Affine); 3], StageError> 
     })
 }
 
-fn list(tensors: &[TensorInfo]) -> String {
+/// Tensors with their shapes, for people.
+pub(crate) fn list(tensors: &[TensorInfo]) -> String {
     let texts: Vec<_> = tensors.iter().map(|t| format!("{} {}", t.name, t.shape_text())).collect();
     if texts.is_empty() { "none".into() } else { texts.join(", ") }
 }
 
-fn names(families: &[&Family]) -> String {
-    families.iter().map(|f| f.name).collect::<Vec<_>>().join(", ")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_told_by_their_channels() {
+        fn check(dims: &[usize], expected: Option<(Layout, [usize; 2])>) {
+            let dim = |&n: &usize| if n == 0 { "n".into() } else { Dim::Fixed(n) };
+            let shape: Vec<_> = dims.iter().map(dim).collect();
+            let found = picture_dims(Some(&shape)).map(|(layout, size)| (layout, size.map(|n| n.unwrap_or(0))));
+            assert_eq!(found, expected, "{dims:?}");
+        }
+        use Layout::{Interleaved, Planar};
+        check(&[1, 3, 240, 320], Some((Planar, [320, 240])));
+        check(&[1, 256, 128, 3], Some((Interleaved, [128, 256])));
+        check(&[0, 3, 0, 0], Some((Planar, [0, 0])));
+        check(&[0, 0, 0, 3], Some((Interleaved, [0, 0])));
+        check(&[0, 0, 0, 0], Some((Planar, [0, 0])));
+        check(&[1, 3, 9, 3], Some((Planar, [3, 9])));
+        check(&[0, 0, 240, 320], Some((Planar, [320, 240])));
+        check(&[1, 1, 28, 28], None);
+        check(&[1, 28, 28, 1], None);
+        check(&[1, 64], None);
+    }
 }

@@ -7,7 +7,9 @@ use nv_infer::Model;
 use nv_plugin_sdk::serde::Deserialize;
 use nv_plugin_sdk::{StageError, StageErrorKind};
 
+use crate::activation::Activation;
 use crate::labels::{self, Labels};
+use crate::priors::Priors;
 
 /// How a picture is brought to the size of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -56,11 +58,11 @@ impl PerChannel {
 
 /// What is to be known of a model to use it. All of it may be given in config, in a file `model.toml` beside `model.onnx`,
 /// or in the ONNX file's own metadata under keys that begin with `nv.`; what nobody says is what the family's authors
-/// publish. The first that says something counts, in that order.
+/// publish, or what is usual for the task. The first that says something counts, in that order.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(crate = "nv_plugin_sdk::serde", deny_unknown_fields, default)]
 pub struct ModelSettings {
-    /// The family, by name. Default: by the shapes of the outputs.
+    /// The family of detectors, by name. Default: by the shapes of the outputs.
     pub family: Option<String>,
     /// Names of the classes.
     pub labels: Option<Labels>,
@@ -78,18 +80,35 @@ pub struct ModelSettings {
     pub mean: Option<PerChannel>,
     /// Then they are divided by this.
     pub std: Option<PerChannel>,
-    /// Of two boxes of one class that overlap by more than this IoU, the lesser is dropped.
+    /// Of two boxes of one class that overlap by more than this IoU, the lesser is dropped. For detectors.
     pub nms_iou: Option<f32>,
+    /// What makes scores of the network's values. For classifiers, and for detectors whose exports differ in it.
+    pub activation: Option<Activation>,
+    /// The prior boxes of an SSD.
+    pub priors: Option<Priors>,
 }
 
 /// The keys of [`ModelSettings`].
-const KEYS: [&str; 10] =
-    ["family", "labels", "input_size", "resize", "pad_value", "color_order", "scale", "mean", "std", "nms_iou"];
+const KEYS: [&str; 12] = [
+    "family",
+    "labels",
+    "input_size",
+    "resize",
+    "pad_value",
+    "color_order",
+    "scale",
+    "mean",
+    "std",
+    "nms_iou",
+    "activation",
+    "priors",
+];
 
 impl ModelSettings {
-    /// Pixels as they are, in RGB.
+    /// Pixels as they are, stretched, in RGB.
     pub(crate) fn plain() -> Self {
         Self {
+            resize: Some(ResizeMode::Stretch),
             pad_value: Some(0),
             color_order: Some(ColorOrder::Rgb),
             scale: Some(1.0),
@@ -107,7 +126,7 @@ pub(crate) enum Origin {
     Config,
     SideCar,
     Metadata,
-    Family,
+    Published,
 }
 
 impl fmt::Display for Origin {
@@ -116,7 +135,7 @@ impl fmt::Display for Origin {
             Self::Config => "config",
             Self::SideCar => "the file beside the model",
             Self::Metadata => "the model's metadata",
-            Self::Family => "the family's published default",
+            Self::Published => "the published default",
         })
     }
 }
@@ -149,14 +168,19 @@ impl Layers {
         Ok(Self(layers))
     }
 
-    /// Adds what the family's authors publish, which counts last.
-    pub(crate) fn push_family(&mut self, settings: ModelSettings) {
-        self.0.push(Layer { origin: Origin::Family, settings, base_dir: PathBuf::new() });
+    /// Adds what the model's authors publish, or what is usual for its task, which counts last.
+    pub(crate) fn push_published(&mut self, settings: ModelSettings) {
+        self.0.push(Layer { origin: Origin::Published, settings, base_dir: PathBuf::new() });
     }
 
     /// What the first layer that says something says, with that layer.
     pub(crate) fn pick<T>(&self, field: impl Fn(&ModelSettings) -> Option<T>) -> Option<(T, &Layer)> {
         self.0.iter().find_map(|layer| Some((field(&layer.settings)?, layer)))
+    }
+
+    /// Who says it, for the log.
+    pub(crate) fn origin<T>(&self, field: impl Fn(&ModelSettings) -> Option<T>) -> String {
+        self.pick(field).map_or_else(|| "nobody".into(), |(_, layer)| layer.origin.to_string())
     }
 }
 
@@ -223,7 +247,7 @@ mod tests {
             &[("nv.std", "5"), ("nv.mean", "9"), ("nv.color_order", "bgr"), ("names", "{0: 'a'}"), ("author", "x")],
         );
         let mut layers = Layers::collect(config, Path::new("/base"), &model).unwrap();
-        layers.push_family(ModelSettings::plain());
+        layers.push_published(ModelSettings::plain());
         let scale = layers.pick(|s| s.scale).unwrap();
         assert_eq!((scale.0, scale.1.origin, scale.1.base_dir.as_path()), (3.0, Origin::Config, Path::new("/base")));
         let mean = layers.pick(|s| s.mean).unwrap();
@@ -234,7 +258,7 @@ mod tests {
         assert_eq!(layers.pick(|s| s.color_order).unwrap().0, ColorOrder::Bgr);
         assert_eq!(layers.pick(|s| s.labels.clone()).unwrap().0, Labels::List(vec!["a".into()]));
         let pad = layers.pick(|s| s.pad_value).unwrap();
-        assert_eq!((pad.0, pad.1.origin), (0, Origin::Family));
+        assert_eq!((pad.0, pad.1.origin), (0, Origin::Published));
         assert!(layers.pick(|s| s.input_size).is_none());
     }
 

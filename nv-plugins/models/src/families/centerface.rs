@@ -2,16 +2,16 @@
 //! authors' code does it (<https://github.com/Star-Clouds/CenterFace>): a heat map, sizes, offsets and landmarks at a
 //! quarter of the input's size.
 
-use nv_infer::TensorInfo;
 use nv_plugin_sdk::{BBox, Keypoint, Point, Size, Tensor};
 
-use super::{Candidates, Family, Head, entry_of, fits, last_dims, published};
+use super::heatmap::{channels, grid};
+use super::{Candidates, Family, Head, Known, entry_of, fits, published};
 use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
 
 pub(super) static CENTERFACE: Family = Family {
     name: "centerface",
     outputs: "heat map 1×rows×columns, sizes 2×…, offsets 2×… and landmarks 10×…, a cell for every 4 pixels",
-    published: || ModelSettings {
+    published: |_| ModelSettings {
         color_order: Some(ColorOrder::Rgb),
         nms_iou: Some(0.3),
         ..published(ResizeMode::StretchToMultiple, &["face"])
@@ -20,6 +20,7 @@ pub(super) static CENTERFACE: Family = Family {
     opens_input: true,
     stride: 32,
     bind,
+    lacks: None,
 };
 
 const STRIDE: u32 = 4;
@@ -28,20 +29,10 @@ const CHANNELS: [usize; 4] = [1, 2, 2, 10];
 
 struct CenterFace;
 
-fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
-    if outputs.len() != CHANNELS.len() {
-        return None;
-    }
-    for (output, expected) in outputs.iter().zip(CHANNELS) {
-        let [channels, rows, columns] = last_dims(output, 4)?;
-        let grid_fits = |input: Size| {
-            fits(rows, (input.height / STRIDE) as usize) && fits(columns, (input.width / STRIDE) as usize)
-        };
-        if !fits(channels, expected) || input.is_some_and(|i| !grid_fits(i)) {
-            return None;
-        }
-    }
-    Some(Box::new(CenterFace))
+fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
+    let channels: [_; CHANNELS.len()] = channels(known.outputs, known.input, STRIDE)?;
+    let fit = channels.into_iter().zip(CHANNELS).all(|(found, expected)| fits(found, expected));
+    fit.then(|| Box::new(CenterFace) as Box<dyn Head>)
 }
 
 impl Head for CenterFace {
@@ -57,7 +48,7 @@ impl Head for CenterFace {
         threshold: f32,
         found: &mut Candidates,
     ) -> Result<(), String> {
-        let (columns, rows) = ((input.width / STRIDE) as usize, (input.height / STRIDE) as usize);
+        let [columns, rows] = grid(input, STRIDE);
         let part = |i: usize| entry_of(outputs, i, entry, &[CHANNELS[i], rows, columns]);
         let (heat, sizes, offsets, landmarks) = (part(0)?, part(1)?, part(2)?, part(3)?);
         let cells = rows * columns;

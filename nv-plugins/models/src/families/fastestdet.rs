@@ -1,16 +1,16 @@
 //! FastestDet (dog-qiuqiu, <https://github.com/dog-qiuqiu/FastestDet>): one grid of stride 16, values by channel.
 
-use nv_infer::TensorInfo;
 use nv_plugin_sdk::{BBox, Point, Size, Tensor};
 
-use super::{Candidates, Family, Head, best, entry_of, fits, last_dims, published};
+use super::{Candidates, Family, Head, Known, best, entry_of, fits, last_dims, published};
+use crate::activation::sigmoid;
 use crate::labels::COCO;
 use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
 
 pub(super) static FASTESTDET: Family = Family {
     name: "fastestdet",
     outputs: "one output of (5 + classes)×rows×columns, a cell for every 16 pixels",
-    published: || ModelSettings {
+    published: |_| ModelSettings {
         color_order: Some(ColorOrder::Bgr),
         scale: Some(1.0 / 255.0),
         ..published(ResizeMode::Stretch, &COCO)
@@ -18,6 +18,7 @@ pub(super) static FASTESTDET: Family = Family {
     opens_input: false,
     stride: 32,
     bind,
+    lacks: None,
 };
 
 const STRIDE: u32 = 16;
@@ -29,7 +30,8 @@ struct FastestDet {
     channels: Option<usize>,
 }
 
-fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
+fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
+    let Known { outputs, input, .. } = *known;
     let [output] = outputs else { return None };
     let [channels, rows, columns] = last_dims(output, 4)?;
     let grid_fits =
@@ -82,10 +84,6 @@ impl Head for FastestDet {
         }
         Ok(())
     }
-}
-
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
 }
 
 #[cfg(test)]

@@ -2,19 +2,39 @@
 //! publish. A family is recognised by the shapes of its outputs, or named in config.
 
 mod centerface;
+mod centernet;
+mod columns;
+mod distribution;
 mod fastestdet;
+mod heatmap;
+mod nanodet;
+mod ssd;
 mod ultraface;
+mod yolov5;
+mod yolov8;
 mod yolox;
 mod yunet;
 
 use nv_infer::{Dim, TensorInfo};
 use nv_plugin_sdk::{BBox, Keypoint, Size, Tensor};
 
+use crate::activation::Activation;
+use crate::priors::Priors;
 use crate::settings::{ModelSettings, ResizeMode};
 
 /// Every family, in the order in which they are listed to people.
-pub(crate) static FAMILIES: [&Family; 5] =
-    [&yolox::YOLOX, &fastestdet::FASTESTDET, &ultraface::ULTRAFACE, &yunet::YUNET, &centerface::CENTERFACE];
+pub(crate) static FAMILIES: [&Family; 10] = [
+    &yolox::YOLOX,
+    &yolov5::YOLOV5,
+    &yolov8::YOLOV8,
+    &nanodet::NANODET,
+    &fastestdet::FASTESTDET,
+    &ssd::SSD,
+    &centernet::CENTERNET,
+    &ultraface::ULTRAFACE,
+    &yunet::YUNET,
+    &centerface::CENTERFACE,
+];
 
 /// A family of detectors.
 pub(crate) struct Family {
@@ -22,29 +42,46 @@ pub(crate) struct Family {
     pub(crate) name: &'static str,
     /// What its outputs look like, for people.
     pub(crate) outputs: &'static str,
-    /// The pre-processing, labels and thresholds that its authors publish.
-    pub(crate) published: fn() -> ModelSettings,
+    /// The pre-processing, labels and thresholds that its authors publish, for a model that is known to be of the family.
+    pub(crate) published: fn(&Known<'_>) -> ModelSettings,
     /// Whether files of it declare a narrower input than they can take: any multiple of [`stride`](Self::stride) will do.
     pub(crate) opens_input: bool,
     /// Sides of the input must be multiples of this.
     pub(crate) stride: u32,
-    /// The decoder for a model of these outputs and, where it is fixed, this size of input; `None` for a model of
-    /// another family. Dimensions that the file leaves open fit anything.
-    pub(crate) bind: Bind,
+    /// The decoder for a model of which this is known; `None` for a model of another family. Dimensions that the file
+    /// leaves open fit anything.
+    pub(crate) bind: fn(&Known<'_>) -> Option<Box<dyn Head>>,
+    /// For a model that `bind` refused: that it is of the family nevertheless, and what must be told to use it.
+    pub(crate) lacks: Option<fn(&Known<'_>) -> Option<String>>,
 }
 
-type Bind = fn(&[TensorInfo], Option<Size>) -> Option<Box<dyn Head>>;
+/// What is known of a model before it has run.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) outputs: &'a [TensorInfo],
+    /// Size of the input, where it is the same always.
+    pub(crate) input: Option<Size>,
+    /// How many classes somebody named.
+    pub(crate) classes: Option<usize>,
+    /// What somebody says of the scores.
+    pub(crate) activation: Option<Activation>,
+    /// What somebody says of an SSD's priors.
+    pub(crate) priors: Option<&'a Priors>,
+    /// Whether somebody said that it is of this family.
+    pub(crate) named: bool,
+}
 
 /// Turns a model's outputs into candidates.
 pub(crate) trait Head: Send {
     /// How many classes it tells apart, where the file says.
     fn classes(&self) -> Option<usize>;
 
-    /// Looks at what a blank picture gave, for exports of the model that differ from the published one in values alone.
+    /// Looks at what blank pictures gave, for exports of the model that differ from the published one in values alone:
+    /// refuses them, or remembers what they are and says so in the log.
     ///
     /// # Errors
     /// A sentence that says what the values are instead.
-    fn check_blank(&self, outputs: &[Tensor], input: Size) -> Result<(), String> {
+    fn check_blank(&mut self, outputs: &[Tensor], input: Size) -> Result<(), String> {
         let _ = (outputs, input);
         Ok(())
     }
@@ -100,9 +137,19 @@ impl Candidates {
     }
 }
 
-/// The families that a model with these outputs may be of.
-pub(crate) fn candidates(outputs: &[TensorInfo], input: Option<Size>) -> Vec<&'static Family> {
-    FAMILIES.into_iter().filter(|family| (family.bind)(outputs, input).is_some()).collect()
+/// The families that a model may be of. Names of classes tell between families that read the same shape as different
+/// numbers of classes; where they fit none, they are what is wrong, and not the model.
+pub(crate) fn candidates(known: &Known<'_>) -> Vec<&'static Family> {
+    let bound: Vec<_> = FAMILIES.into_iter().filter_map(|family| Some((family, (family.bind)(known)?))).collect();
+    let named =
+        |head: &dyn Head| known.classes.is_none() || head.classes().is_none() || head.classes() == known.classes;
+    let any_named = bound.iter().any(|(_, head)| named(&**head));
+    bound.into_iter().filter(|(_, head)| !any_named || named(&**head)).map(|(family, _)| family).collect()
+}
+
+/// What must be told of a model that is of a family, but can't be used as it is.
+pub(crate) fn lacking(known: &Known<'_>) -> Option<String> {
+    FAMILIES.into_iter().find_map(|family| family.lacks?(known))
 }
 
 /// The settings that all published ones start from.
@@ -121,6 +168,21 @@ fn grid_cells(input: Size, strides: &[u32]) -> impl Iterator<Item = (f32, f32, f
 /// How many cells [`grid_cells`] has.
 fn cell_count(input: Size, strides: &[u32]) -> usize {
     strides.iter().map(|&s| (input.width / s) as usize * (input.height / s) as usize).sum()
+}
+
+/// Whether the cells of an output of cells×values may be those of `strides`, `boxes` to a cell, where the input may be open.
+/// Whoever says how many cells there are says how many values each has; with a fixed number of cells an open input is one
+/// that nobody declared, and some size must have as many.
+fn cells_fit(known: &Known<'_>, [cells, values]: [Option<usize>; 2], strides: &[u32], boxes: usize) -> bool {
+    let largest = strides.iter().copied().max().unwrap_or(1);
+    match (known.input, cells) {
+        (Some(input), _) => fits(cells, boxes * cell_count(input, strides)),
+        (None, Some(cells)) => {
+            let least = boxes * cell_count(Size::new(largest, largest), strides);
+            values.is_some() && cells % least == 0
+        }
+        (None, None) => true,
+    }
 }
 
 /// Index and value of the greatest score; the first of equals.
@@ -147,6 +209,13 @@ fn fits(dim: Option<usize>, expected: usize) -> bool {
     dim.is_none_or(|n| n == expected)
 }
 
+/// Whether boxes that should be in pixels are relative to the picture: some are there, and none of these edges lies farther
+/// from the origin than a picture's own by half.
+fn are_relative(mut edges: impl Iterator<Item = f32>) -> bool {
+    let farthest = edges.try_fold(0f32, |farthest, edge| edge.is_finite().then(|| farthest.max(edge.abs())));
+    farthest.is_some_and(|farthest| farthest > 0.0 && farthest <= 1.5)
+}
+
 /// The values of entry `entry`, checked to have the shape `expected` behind the batch.
 fn entry_of<'a>(outputs: &'a [Tensor], index: usize, entry: usize, expected: &[usize]) -> Result<&'a [f32], String> {
     let needed = || expected.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
@@ -171,10 +240,19 @@ pub(crate) mod tests {
         TensorInfo { name: name.into(), element: ElementType::Float, shape: Some(dims.iter().map(dim).collect()) }
     }
 
+    /// What the shapes of outputs alone say.
+    pub(crate) fn known(outputs: &[TensorInfo], input: Option<Size>) -> Known<'_> {
+        Known { outputs, input, classes: None, activation: None, priors: None, named: false }
+    }
+
     /// Decodes one entry with a head that these outputs' shapes are bound to.
     pub(crate) fn decode(family: &Family, outputs: &[Tensor], input: Size, threshold: f32) -> Candidates {
         let infos: Vec<_> = outputs.iter().map(|t| output("o", t.shape())).collect();
-        let head = (family.bind)(&infos, Some(input)).expect("these shapes are the family's");
+        let head = (family.bind)(&known(&infos, Some(input))).expect("these shapes are the family's");
+        decode_with(&*head, outputs, input, threshold)
+    }
+
+    pub(crate) fn decode_with(head: &dyn Head, outputs: &[Tensor], input: Size, threshold: f32) -> Candidates {
         let mut found = Candidates::default();
         head.decode(outputs, 0, input, threshold, &mut found).unwrap();
         found
@@ -190,20 +268,45 @@ pub(crate) mod tests {
     fn models_are_recognised_by_their_shapes() {
         fn check(outputs: &[&[usize]], input: Option<(u32, u32)>, expected: &[&str]) {
             let infos: Vec<_> = outputs.iter().map(|dims| output("o", dims)).collect();
-            let found = candidates(&infos, input.map(|(w, h)| Size::new(w, h)));
+            let found = candidates(&known(&infos, input.map(|(w, h)| Size::new(w, h))));
             assert_eq!(found.iter().map(|f| f.name).collect::<Vec<_>>(), expected, "{outputs:?}");
         }
         let square = Some((416, 416));
+        let large = Some((640, 640));
         check(&[&[1, 3549, 85]], square, &["yolox"]);
         check(&[&[0, 3549, 6]], square, &["yolox"]);
-        // 25,200 cells are YOLOv5's at 640×640, transposed 84×8400 YOLOv8's.
-        check(&[&[1, 25_200, 85]], Some((640, 640)), &[]);
-        check(&[&[1, 84, 8400]], Some((640, 640)), &[]);
+        // Three boxes a cell; with a fourth stride; transposed.
+        check(&[&[1, 25_200, 85]], large, &["yolov5"]);
+        check(&[&[1, 102_000, 85]], Some((1280, 1280)), &["yolov5"]);
+        check(&[&[1, 84, 8400]], large, &["yolov8"]);
+        check(&[&[1, 5, 8400]], large, &["yolov8"]);
+        check(&[&[1, 144, 80, 80], &[1, 144, 40, 40], &[1, 144, 20, 20]], large, &["yolov8"]);
+        check(&[&[1, 255, 80, 80], &[1, 255, 40, 40], &[1, 255, 20, 20]], large, &[]);
+        let apart: Vec<&[usize]> = vec![
+            &[1, 64, 80, 80],
+            &[1, 7, 80, 80],
+            &[1, 64, 40, 40],
+            &[1, 7, 40, 40],
+            &[1, 64, 20, 20],
+            &[1, 7, 20, 20],
+        ];
+        check(&apart, large, &["yolov8"]);
+        // NanoDet-Plus has the cells of a fourth stride; its predecessor those of YOLOX.
+        check(&[&[1, 3598, 112]], square, &["nanodet"]);
+        check(&[&[1, 2125, 33]], Some((320, 320)), &["nanodet"]);
+        check(&[&[1, 2100, 112]], Some((320, 320)), &["yolox", "nanodet"]);
+        check(&[&[1, 2100, 85]], Some((320, 320)), &["yolox"]);
+        let split: Vec<&[usize]> =
+            vec![&[1, 1600, 80], &[1, 400, 80], &[1, 100, 80], &[1, 1600, 32], &[1, 400, 32], &[1, 100, 32]];
+        check(&split, Some((320, 320)), &["nanodet"]);
         check(&[&[1, 85, 22, 22]], Some((352, 352)), &["fastestdet"]);
         check(&[&[1, 125, 13, 13]], square, &[]);
         check(&[&[1, 4420, 2], &[1, 4420, 4]], Some((320, 240)), &["ultraface"]);
         check(&[&[1, 4420, 4], &[1, 4420, 2]], Some((320, 240)), &["ultraface"]);
-        check(&[&[1, 3000, 21], &[1, 3000, 4]], Some((300, 300)), &[]);
+        check(&[&[1, 3000, 21], &[1, 3000, 4]], Some((300, 300)), &["ssd"]);
+        check(&[&[1, 1917, 4], &[1, 1917, 91]], Some((300, 300)), &["ssd"]);
+        check(&[&[1, 8732, 4], &[1, 8732, 12]], Some((300, 300)), &[]);
+        check(&[&[1, 80, 128, 128], &[1, 2, 128, 128], &[1, 2, 128, 128]], Some((512, 512)), &["centernet"]);
         let yunet: Vec<&[usize]> = [1, 1, 1, 1, 1, 1, 4, 4, 4, 10, 10, 10]
             .map(|n| match n {
                 1 => &[0, 0, 1][..],
@@ -213,13 +316,33 @@ pub(crate) mod tests {
             .to_vec();
         check(&yunet, None, &["yunet"]);
         check(&[&[10, 1, 8, 8], &[10, 2, 8, 8], &[10, 2, 8, 8], &[10, 10, 8, 8]], Some((32, 32)), &["centerface"]);
+        // Of any size: whose cells are open has its values last. Which of those it is, can't be seen.
+        check(&[&[1, 84, 0]], None, &["yolov8"]);
+        check(&[&[1, 0, 85]], None, &["yolox", "yolov5", "nanodet"]);
+        check(&[&[1, 21, 85]], None, &["yolox"]);
+        check(&[&[1, 84, 0]], large, &["yolov8"]);
         // A classifier, a re-identification network, and one that says nothing of itself.
         check(&[&[1, 1000]], Some((224, 224)), &[]);
         check(&[&[1, 256]], Some((128, 256)), &[]);
         check(&[], None, &[]);
         let unknown = TensorInfo { name: "o".into(), element: ElementType::Float, shape: None };
-        let found = candidates(&[unknown], None);
-        assert_eq!(found.iter().map(|f| f.name).collect::<Vec<_>>(), ["yolox", "fastestdet"], "an ambiguous shape");
+        let found = candidates(&known(&[unknown], None));
+        let names: Vec<_> = found.iter().map(|f| f.name).collect();
+        assert_eq!(names, ["yolox", "yolov5", "yolov8", "nanodet", "fastestdet"], "an ambiguous shape");
+    }
+
+    #[test]
+    fn names_of_classes_tell_families_apart() {
+        fn check(dims: &[usize], classes: usize, expected: &[&str]) {
+            let infos = [output("o", dims)];
+            let known = Known { classes: Some(classes), ..known(&infos, Some(Size::new(320, 320))) };
+            assert_eq!(candidates(&known).iter().map(|f| f.name).collect::<Vec<_>>(), expected, "{classes}");
+        }
+        check(&[1, 2100, 112], 80, &["nanodet"]);
+        check(&[1, 2100, 112], 107, &["yolox"]);
+        check(&[1, 2100, 85], 53, &["nanodet"]);
+        // They fit none: it is the names that are wrong.
+        check(&[1, 2100, 85], 7, &["yolox"]);
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! UltraFace (Linzaer, "Ultra-Light-Fast-Generic-Face-Detector-1MB"): box decoding is inside the graph.
 
-use nv_infer::TensorInfo;
 use nv_plugin_sdk::{BBox, Size, Tensor};
 
-use super::{Candidates, Family, Head, cell_count, entry_of, fits, last_dims, published};
+use super::{Candidates, Family, Head, Known, cell_count, entry_of, fits, last_dims, published};
 use crate::settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
 
 pub(super) static ULTRAFACE: Family = Family {
     name: "ultraface",
     outputs: "scores of boxes×2 and boxes×4, relative to the picture",
-    published: || ModelSettings {
+    published: |_| ModelSettings {
         color_order: Some(ColorOrder::Rgb),
         mean: Some(PerChannel::One(127.0)),
         std: Some(PerChannel::One(128.0)),
@@ -18,6 +17,7 @@ pub(super) static ULTRAFACE: Family = Family {
     opens_input: false,
     stride: 1,
     bind,
+    lacks: None,
 };
 
 /// Boxes at each cell of strides 8, 16, 32 and 64.
@@ -28,7 +28,8 @@ struct UltraFace {
     boxes: usize,
 }
 
-fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
+fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
+    let Known { outputs, input, .. } = *known;
     let [first, second] = outputs else { return None };
     let dims = [last_dims::<2>(first, 3)?, last_dims::<2>(second, 3)?];
     let (scores, boxes) = if fits(dims[0][1], 2) && fits(dims[1][1], 4) {

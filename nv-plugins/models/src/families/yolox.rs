@@ -1,17 +1,16 @@
 //! YOLOX (Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021"), exported without decoding in the graph, as the authors'
 //! `export_onnx.py` does by default.
 
-use nv_infer::TensorInfo;
 use nv_plugin_sdk::{BBox, Point, Size, Tensor};
 
-use super::{Candidates, Family, Head, best, cell_count, entry_of, fits, grid_cells, last_dims, published};
+use super::{Candidates, Family, Head, Known, best, cell_count, cells_fit, entry_of, grid_cells, last_dims, published};
 use crate::labels::COCO;
 use crate::settings::{ModelSettings, ResizeMode};
 
 pub(super) static YOLOX: Family = Family {
     name: "yolox",
     outputs: "one output of cells×(5 + classes), with the cells of strides 8, 16 and 32",
-    published: || ModelSettings {
+    published: |_| ModelSettings {
         pad_value: Some(114),
         color_order: Some(crate::settings::ColorOrder::Bgr),
         ..published(ResizeMode::Letterbox, &COCO)
@@ -19,6 +18,7 @@ pub(super) static YOLOX: Family = Family {
     opens_input: false,
     stride: 32,
     bind,
+    lacks: None,
 };
 
 const STRIDES: [u32; 3] = [8, 16, 32];
@@ -30,10 +30,10 @@ struct Yolox {
     width: Option<usize>,
 }
 
-fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
-    let [output] = outputs else { return None };
+fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
+    let [output] = known.outputs else { return None };
     let [cells, width] = last_dims(output, 3)?;
-    if width.is_some_and(|n| n <= BEFORE_CLASSES) || input.is_some_and(|i| !fits(cells, cell_count(i, &STRIDES))) {
+    if width.is_some_and(|n| n <= BEFORE_CLASSES) || !cells_fit(known, [cells, width], &STRIDES, 1) {
         return None;
     }
     Some(Box::new(Yolox { width }))
@@ -48,7 +48,7 @@ impl Head for Yolox {
         self.width.map(|n| n - BEFORE_CLASSES)
     }
 
-    fn check_blank(&self, outputs: &[Tensor], _: Size) -> Result<(), String> {
+    fn check_blank(&mut self, outputs: &[Tensor], _: Size) -> Result<(), String> {
         let Some(output) = outputs.first() else { return Ok(()) };
         let width = output.shape().last().copied().unwrap_or(0).max(1);
         let decoded =

@@ -1,16 +1,15 @@
 //! YuNet (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector"), as `libfacedetection.train` exports it: four
 //! outputs (class, objectness, box, landmarks) at each of three strides.
 
-use nv_infer::TensorInfo;
 use nv_plugin_sdk::{BBox, Keypoint, Point, Size, Tensor};
 
-use super::{Candidates, Family, Head, cell_count, entry_of, fits, grid_cells, last_dims, published};
+use super::{Candidates, Family, Head, Known, cell_count, entry_of, fits, grid_cells, last_dims, published};
 use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
 
 pub(super) static YUNET: Family = Family {
     name: "yunet",
     outputs: "twelve outputs, cells×1 (class), ×1 (objectness), ×4 (box) and ×10 (landmarks), each at strides 8, 16 and 32",
-    published: || ModelSettings {
+    published: |_| ModelSettings {
         pad_value: Some(0),
         color_order: Some(ColorOrder::Bgr),
         ..published(ResizeMode::PadToMultiple, &["face"])
@@ -18,6 +17,7 @@ pub(super) static YUNET: Family = Family {
     opens_input: false,
     stride: 32,
     bind,
+    lacks: None,
 };
 
 const STRIDES: [u32; 3] = [8, 16, 32];
@@ -26,7 +26,8 @@ const WIDTHS: [usize; 4] = [1, 1, 4, 10];
 
 struct YuNet;
 
-fn bind(outputs: &[TensorInfo], input: Option<Size>) -> Option<Box<dyn Head>> {
+fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
+    let Known { outputs, input, .. } = *known;
     if outputs.len() != WIDTHS.len() * STRIDES.len() {
         return None;
     }

@@ -5,6 +5,7 @@ mod color;
 mod placement;
 mod resize;
 
+use nv_infer::Dim;
 use nv_plugin_sdk::{BBox, Frame, PixelFormat, PlaneView, Size, StageError};
 
 pub(crate) use color::Affine;
@@ -19,10 +20,41 @@ pub(crate) struct InputSpec {
     pub(crate) size: Option<Size>,
     /// How a picture is brought to that size.
     pub(crate) resize: Resize,
+    /// How its values lie.
+    pub(crate) layout: Layout,
     /// For red, green and blue: the plane of the input that it goes to, and how.
     pub(crate) channels: [(usize, Affine); 3],
     /// The sample value of what the picture does not cover.
     pub(crate) pad: u8,
+}
+
+/// How the values of a network's input lie behind the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// A plane for each colour: 3×height×width.
+    Planar,
+    /// Pixel by pixel: height×width×3.
+    Interleaved,
+}
+
+impl Layout {
+    /// The shape of `n` pictures of this size.
+    pub(crate) fn shape(self, n: usize, size: Size) -> [usize; 4] {
+        let (width, height) = (size.width as usize, size.height as usize);
+        match self {
+            Self::Planar => [n, 3, height, width],
+            Self::Interleaved => [n, height, width, 3],
+        }
+    }
+
+    /// The shape of pictures of any number and size.
+    pub(crate) fn open_shape(self) -> Vec<Dim> {
+        let [batch, height, width] = ["batch", "height", "width"].map(Dim::from);
+        match self {
+            Self::Planar => vec![batch, Dim::Fixed(3), height, width],
+            Self::Interleaved => vec![batch, height, width, Dim::Fixed(3)],
+        }
+    }
 }
 
 /// Fills network inputs. Keeps its tables and rows from frame to frame: for frames of sizes seen before nothing is
@@ -34,6 +66,8 @@ pub(crate) struct Preprocessor {
     oldest: usize,
     rows: [RowPair; 3],
     mixed: [Vec<i16>; 3],
+    /// A row of each plane, where they are put together pixel by pixel.
+    planes: [Vec<f32>; 3],
 }
 
 /// Feeds of more frame sizes than this, or more regions, make tables anew: some microseconds each.
@@ -41,7 +75,14 @@ const MAX_TABLES: usize = 16;
 
 impl Preprocessor {
     pub(crate) fn new(spec: InputSpec) -> Self {
-        Self { spec, tables: Vec::new(), oldest: 0, rows: Default::default(), mixed: Default::default() }
+        Self {
+            spec,
+            tables: Vec::new(),
+            oldest: 0,
+            rows: Default::default(),
+            mixed: Default::default(),
+            planes: Default::default(),
+        }
     }
 
     /// Where the frame, or the part of it in `region`, goes in the network's input.
@@ -60,8 +101,8 @@ impl Preprocessor {
         Ok(self.spec.resize.place(source, self.spec.size))
     }
 
-    /// Writes the picture into `input`: three planes of the placement's size, one after the other. `before` says what
-    /// the same memory holds from an earlier call: what neither picture covers is not painted again.
+    /// Writes the picture into `input`, which has three values for each pixel of the placement's size. `before` says what the
+    /// same memory holds from an earlier call: what neither picture covers is not painted again.
     ///
     /// # Errors
     /// `Input` where the frame's pixels can't be read.
@@ -77,18 +118,26 @@ impl Preprocessor {
         debug_assert_eq!(input.len(), 3 * plane_len);
         if !before.is_some_and(|before| before.covers_like(at)) {
             for (plane, affine) in self.spec.channels {
-                input[plane * plane_len..][..plane_len].fill(affine.apply(f32::from(self.spec.pad)));
+                let pad = affine.apply(f32::from(self.spec.pad));
+                match self.spec.layout {
+                    Layout::Planar => input[plane * plane_len..][..plane_len].fill(pad),
+                    Layout::Interleaved => input.iter_mut().skip(plane).step_by(3).for_each(|value| *value = pad),
+                }
             }
         }
         let source = channels(frame.format())?;
         let tables = self.tables_for(frame.format(), source, at);
-        let (tables, rows, mixed) = (&self.tables[tables], &mut self.rows, &mut self.mixed);
+        let Self { rows, mixed, planes, .. } = self;
+        let tables = &self.tables[tables];
         for row in rows.iter_mut() {
             row.forget();
         }
         let width = at.width;
         for buffer in mixed.iter_mut() {
             buffer.resize(width, 0);
+        }
+        for plane in planes.iter_mut() {
+            plane.resize(width, 0.0);
         }
         let yuv = YuvToRgb::new(frame.color());
         for y in 0..at.height {
@@ -97,7 +146,11 @@ impl Preprocessor {
                 pair.mix(view.plane(channel.plane), channel, columns, lines[y], mixed);
             }
             let row = (at.y + y) * at.input.width as usize + at.x;
-            let out = three_rows(input, plane_len, row, width, self.spec.channels.map(|(plane, _)| plane));
+            let order = self.spec.channels.map(|(plane, _)| plane);
+            let out = match self.spec.layout {
+                Layout::Planar => three_rows(input, plane_len, row, width, order),
+                Layout::Interleaved => in_order(planes.each_mut().map(|plane| &mut plane[..]), order),
+            };
             let affines = self.spec.channels.map(|(_, affine)| affine);
             match frame.format() {
                 PixelFormat::I420 | PixelFormat::Nv12 => {
@@ -109,6 +162,12 @@ impl Preprocessor {
                     for (i, out) in out.into_iter().enumerate() {
                         plain_row(&mixed[i.min(source.len() - 1)], affines[i], out);
                     }
+                }
+            }
+            if self.spec.layout == Layout::Interleaved {
+                let pixels = input[3 * row..][..3 * width].chunks_exact_mut(3);
+                for (i, pixel) in pixels.enumerate() {
+                    pixel.copy_from_slice(&[planes[0][i], planes[1][i], planes[2][i]]);
                 }
             }
         }
@@ -234,7 +293,11 @@ impl RowPair {
 fn three_rows(input: &mut [f32], plane_len: usize, row: usize, width: usize, planes: [usize; 3]) -> [&mut [f32]; 3] {
     let (first, rest) = input.split_at_mut(plane_len);
     let (second, third) = rest.split_at_mut(plane_len);
-    let [a, b, c] = [first, second, third].map(|plane| &mut plane[row..row + width]);
+    in_order([first, second, third].map(|plane| &mut plane[row..row + width]), planes)
+}
+
+/// Rows of three planes in the order of `planes`, which are 0, 1 and 2 or the other way round.
+fn in_order([a, b, c]: [&mut [f32]; 3], planes: [usize; 3]) -> [&mut [f32]; 3] {
     match planes {
         [2, ..] => [c, b, a],
         _ => [a, b, c],

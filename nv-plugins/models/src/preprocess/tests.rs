@@ -5,7 +5,8 @@ use super::*;
 const SAME: Affine = Affine { mul: 1.0, add: 0.0 };
 
 fn spec(size: (u32, u32), resize: Resize) -> InputSpec {
-    InputSpec { size: Some(Size::new(size.0, size.1)), resize, channels: [(0, SAME), (1, SAME), (2, SAME)], pad: 114 }
+    let channels = [(0, SAME), (1, SAME), (2, SAME)];
+    InputSpec { size: Some(Size::new(size.0, size.1)), resize, layout: Layout::Planar, channels, pad: 114 }
 }
 
 /// A frame whose sample of `channel` at (x, y) is `sample(x, y, channel)`; channels of a format are in its own order.
@@ -89,6 +90,21 @@ fn packed_formats_differ_in_order_alone() {
     assert_eq!(reversed[..256], expected[512..]);
     assert_eq!(reversed[256..512], expected[256..512]);
     assert_eq!(reversed[512..], expected[..256]);
+}
+
+#[test]
+fn pixel_by_pixel_is_the_same_in_another_order() {
+    let picture = frame(PixelFormat::I420, (33, 21), ColorInfo::default(), pattern);
+    let halved = Affine { mul: 0.5, add: 2.0 };
+    for channels in [[(0, SAME), (1, SAME), (2, halved)], [(2, halved), (1, SAME), (0, SAME)]] {
+        let planar = InputSpec { channels, ..spec((16, 20), Resize::LetterboxCenter) };
+        let interleaved = InputSpec { layout: Layout::Interleaved, ..planar.clone() };
+        let (planes, pixels) = (fill(planar, &picture, None), fill(interleaved, &picture, None));
+        for (i, pixel) in pixels.chunks(3).enumerate() {
+            assert_eq!(pixel, [planes[i], planes[320 + i], planes[640 + i]], "{i}");
+        }
+    }
+    assert_eq!(Layout::Interleaved.shape(2, Size::new(16, 20)), [2, 20, 16, 3]);
 }
 
 #[test]

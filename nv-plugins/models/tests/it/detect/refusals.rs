@@ -4,7 +4,8 @@ use nv_infer::testing::{OnnxBuilder, classifier, constant_model};
 use nv_models::{DetectConfig, Labels, ResizeMode};
 use nv_plugin_sdk::StageErrorKind;
 
-use crate::{World, config};
+use super::config;
+use crate::World;
 
 /// A YOLOX model of `classes` classes for pictures of 32×32 that finds nothing.
 fn yolox(classes: usize) -> Vec<u8> {
@@ -49,7 +50,7 @@ fn models_of_another_task() {
             "it has scores 1×10",
             "yolox (one output of cells×(5 + classes)",
             "centerface",
-            "a classifier, say",
+            "a classifier is for the kind classify",
         ],
     );
     // A network that looks at something else than a colour picture.
@@ -76,7 +77,7 @@ fn models_that_may_be_of_several_families() {
         &world,
         config(),
         StageErrorKind::Resource,
-        &["(y ?) may be those of yolox, fastestdet", "say which with the key family"],
+        &["(y ?) may be those of yolox, yolov5, yolov8, nanodet, fastestdet", "say which with the key family"],
     );
     // Told which, it is tried, and its answer does not fit.
     let told = DetectConfig { family: Some("yolox".into()), input_size: Some([32, 32]), ..config() };
@@ -87,7 +88,7 @@ fn models_that_may_be_of_several_families() {
 fn families_by_name() {
     let world = World::new(yolox(80));
     let named = |name: &str| DetectConfig { family: Some(name.into()), ..config() };
-    check(&world, named("yolo99"), StageErrorKind::Config, &["no family \"yolo99\"", "yolox, fastestdet"]);
+    check(&world, named("yolo99"), StageErrorKind::Config, &["no family \"yolo99\"", "yolox, yolov5, yolov8"]);
     check(&world, named("yunet"), StageErrorKind::Resource, &["(output 1×21×85) are not those of yunet"]);
     assert!(world.detect(named("yolox")).is_ok());
 }

@@ -5,41 +5,15 @@ use std::sync::Arc;
 
 use nv_models::{Detect, DetectConfig};
 use nv_plugin_sdk::{
-    BBox, BatchEntry, BatchProcessor, BuildContext, Frame, FrameHeader, FramePool, FromConfig, Object, ObjectId,
-    Perception, PixelFormat, Region, Size, serde_json,
+    BBox, BatchEntry, BatchProcessor, Frame, FrameHeader, FramePool, Object, ObjectId, Perception, PixelFormat, Region,
+    Size, serde_json,
 };
 
-use crate::{assets, run, skipped};
-
-/// The picture in a PNG or JPEG file, as RGB.
-fn picture(file: &Path) -> Frame {
-    let (width, height, rgb) = if file.extension().is_some_and(|e| e == "png") {
-        let mut decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(file).unwrap()));
-        decoder.set_transformations(png::Transformations::normalize_to_color8());
-        let mut reader = decoder.read_info().unwrap();
-        let mut data = vec![0; reader.output_buffer_size().unwrap()];
-        let info = reader.next_frame(&mut data).unwrap();
-        // Grey, grey and alpha, RGB, RGBA.
-        let [r, g, b] = if info.color_type.samples() < 3 { [0, 0, 0] } else { [0, 1, 2] };
-        let rgb = data.chunks_exact(info.color_type.samples()).flat_map(|p| [p[r], p[g], p[b]]).collect();
-        (info.width, info.height, rgb)
-    } else {
-        let bytes = std::fs::read(file).unwrap();
-        let mut decoder = zune_jpeg::JpegDecoder::new(zune_core::bytestream::ZCursor::new(bytes));
-        let rgb: Vec<u8> = decoder.decode().unwrap();
-        let info = decoder.info().unwrap();
-        (u32::from(info.width), u32::from(info.height), rgb)
-    };
-    let mut buffer = FramePool::new(0).take(FrameHeader::new(Size::new(width, height), PixelFormat::Rgb8)).unwrap();
-    buffer.plane_mut(0).copy_from_slice(&rgb);
-    buffer.freeze()
-}
+use crate::{assets, picture, run, skipped, start};
 
 fn detector(assets: &Path, model: &str) -> Detect {
     let config = DetectConfig::new(format!("models/{model}.onnx"));
-    let mut detect = Detect::from_config(config, &BuildContext::new(assets)).unwrap();
-    detect.start().unwrap();
-    detect
+    start(assets, config).unwrap()
 }
 
 struct Golden {
@@ -172,8 +146,7 @@ fn centerface_finds_what_its_authors_code_finds() {
     ];
     for (input_size, score, bbox, points) in expected {
         let config = DetectConfig { input_size, threshold: 0.3, ..DetectConfig::new("models/centerface.onnx") };
-        let mut detect = Detect::from_config(config, &BuildContext::new(&assets)).unwrap();
-        detect.start().unwrap();
+        let mut detect: Detect = start(&assets, config).unwrap();
         let output = run(&mut detect, &[picture(&assets.join("images/astronaut.png"))]).remove(0);
         let [face] = &output.objects.as_ref().unwrap()[..] else { panic!("one face: {output:?}") };
         assert!((face.score - score).abs() < 0.005 && face.bbox.iou(&BBox::from(bbox)) > 0.99, "{face:?}");

@@ -9,7 +9,8 @@ use nv_plugin_sdk::{
     Object, ObjectId, Perception, PixelFormat, Region, Size, StageErrorKind, StageOutput,
 };
 
-use crate::{World, config, entry, plain_frame, run};
+use super::config;
+use crate::{World, entry, plain_frame, run};
 
 /// A YOLOX model of two classes for pictures of 32×32 that always answers the same: a cell's number, and its box, objectness
 /// and class scores.
@@ -200,12 +201,4 @@ fn capabilities_say_what_it_is() {
     assert!(capabilities.step.consumes.is_empty() && capabilities.step.host_pixels);
     assert!(capabilities.idempotent);
     assert_eq!((capabilities.preferred_batch, capabilities.max_batch), (Some(1), None));
-}
-
-#[test]
-fn the_plugin_offers_detect() {
-    let plugin = nv_models::plugin();
-    assert_eq!(plugin.name, "models");
-    let kind = plugin.kind("detect").unwrap();
-    assert!(kind.config_schema.contains("max_detections"));
 }
