@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::plugins::{self, Profile};
 use crate::workspace::Workspace;
 use crate::{Result, process, tools};
 
@@ -16,6 +17,9 @@ pub(crate) enum Comparison {
     /// Our inference engine beside onnxruntime, rten, tract and wonnx: CPU time, time by the clock, starts
     #[command(disable_help_flag = true)]
     Infer(Flags),
+    /// `nv run` beside the loop that a user would write in Python: frames per CPU second, memory, tracking
+    #[command(disable_help_flag = true)]
+    Python(Flags),
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -31,6 +35,7 @@ pub(crate) fn run(workspace: &Workspace, comparison: &Comparison) -> Result<()> 
     match comparison {
         Comparison::Runtime(Flags { flags }) => runtime(&bench, flags),
         Comparison::Infer(Flags { flags }) => infer(&bench, workspace, flags),
+        Comparison::Python(Flags { flags }) => python(&bench, workspace, flags),
     }
 }
 
@@ -59,9 +64,7 @@ fn infer(bench: &Bench, workspace: &Workspace, flags: &[OsString]) -> Result<()>
             command.env(ONNX_RUNTIME, onnx_runtime(&bench.target)?);
         }
     }
-    if let Some(assets) = workspace.asset_folders().iter().find(|folder| folder.join("models").is_dir()) {
-        command.env("NV_ASSETS", assets);
-    }
+    command.envs(assets(workspace));
     let partial = [
         "--case",
         "--rounds",
@@ -106,6 +109,45 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
         let library = name.starts_with("libonnxruntime.") || name == "onnxruntime.dll";
         library && !name.ends_with(".lib")
     })
+}
+
+fn python(bench: &Bench, workspace: &Workspace, flags: &[OsString]) -> Result<()> {
+    bench.build("nv-bench-python")?;
+    let folder = bench.root.join("python");
+    let python = python_with(&folder.join("requirements.txt"), &bench.target.join("python"))?;
+    let built = plugins::build(workspace, Profile::Release, &["-p", "nv-host", "--lib", "--bins"])?;
+    let nv = built.executables.iter().find(|path| path.file_stem().is_some_and(|stem| stem == "nv"));
+    let nv = nv.ok_or("the build made no executable `nv`")?;
+    let mut command = bench.program("nv-bench-python");
+    command.arg("--nv").arg(nv).arg("--python").arg(python).arg("--script").arg(folder.join("loop.py"));
+    command.envs(assets(workspace));
+    let partial = ["--rounds", "--frames", "--device", "--results", "--help", "-h"];
+    command.args(flags).args(bench.keep(flags, &partial));
+    process::run(&mut command)
+}
+
+/// A Python in a virtual environment under `folder` that has exactly what `requirements` names. It is made again when those
+/// change.
+fn python_with(requirements: &Path, folder: &Path) -> Result<PathBuf> {
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let wanted = std::fs::read_to_string(requirements)?;
+    let installed = folder.join("installed.txt");
+    if std::fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
+        return Ok(python);
+    }
+    tools::ensure_system_program("python3", &["-m", "venv", "--help"], "python3-venv")?;
+    process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--requirement"]);
+    process::run(pip.arg(requirements))?;
+    std::fs::write(&installed, wanted)?;
+    Ok(python)
+}
+
+/// Where the models and clips are, for the comparisons that need them.
+fn assets(workspace: &Workspace) -> Option<(&'static str, PathBuf)> {
+    let folder = workspace.asset_folders().into_iter().find(|folder| folder.join("models").is_dir())?;
+    Some(("NV_ASSETS", folder))
 }
 
 /// The workspace of the comparisons.

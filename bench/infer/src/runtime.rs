@@ -141,9 +141,14 @@ impl Job<'_> {
         if !self.runtime.has_shaders() {
             return Vec::new();
         }
-        vec![
+        let mut environment = vec![
             ("LP_NUM_THREADS", self.threads.to_string().into()),
             ("MESA_SHADER_CACHE_DIR", self.shaders.as_os_str().to_owned()),
-        ]
+        ];
+        if self.runtime == Runtime::Peer(Peer::Wonnx) {
+            // It takes its adapter from there, and would else take a hardware GPU.
+            environment.push(("WGPU_ADAPTER_NAME", "llvmpipe".into()));
+        }
+        environment
     }
 }
