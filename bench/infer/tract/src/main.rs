@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use nv_bench_runner::{Engine, Failure, Outputs, Task};
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
 
 fn main() -> ExitCode {
     nv_bench_runner::main(|task| {
