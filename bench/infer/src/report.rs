@@ -188,7 +188,13 @@ fn problem_text(row: &Row) -> String {
     match &row.problem {
         None => String::new(),
         Some(Problem::Unavailable(_)) => "not available".to_owned(),
-        Some(Problem::Failed(reason)) => format!("failed: {reason}"),
-        Some(Problem::Wrong(reason)) => format!("WRONG: {reason}"),
+        Some(Problem::Failed(reason)) => format!("failed: {}", beginning(reason)),
+        Some(Problem::Wrong(reason)) => format!("WRONG: {}", beginning(reason)),
     }
+}
+
+/// As much of a text as a table has room for; all of it was said while measuring, and is in the record.
+fn beginning(text: &str) -> String {
+    const ROOM: usize = 40;
+    if text.chars().count() <= ROOM { text.to_owned() } else { text.chars().take(ROOM).chain(['…']).collect() }
 }

@@ -23,8 +23,9 @@ struct Tract {
 
 impl Tract {
     fn new(task: &Task) -> TractResult<Self> {
-        // Some files call different sizes by one name.
-        let model = tract_onnx::onnx().with_ignore_output_shapes(true).model_for_path(&task.model)?;
+        // Some files call different sizes by one name, and none knows the batch that is wanted.
+        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let model = onnx.model_for_path(&task.model)?;
         let declared = model.input_fact(0)?.shape.concretize();
         let open_batch = declared.is_none_or(|dims| dims.first().is_none_or(|n| n.to_i64().is_err()));
         let calls = task.calls(open_batch);
