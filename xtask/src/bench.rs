@@ -170,7 +170,8 @@ impl Bench {
     /// The same for a package of the workspace in `folder`.
     fn build_in(&self, folder: &Path, package: &str) -> Result<()> {
         let mut command = Command::new(process::cargo());
-        command.args(["build", "--quiet", "--locked", "--release", "--package", package]);
+        // Not `--locked`: what the house's crates depend on changes with the house, not with this lock file.
+        command.args(["build", "--quiet", "--release", "--package", package]);
         command.arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--target-dir").arg(&self.target);
         process::run(&mut command)
     }

@@ -97,7 +97,7 @@ fn all(found: impl Iterator<Item = Found>) -> Found {
 }
 
 /// The samples of a row, or why there are none that count.
-fn samples<'a>(measured: &'a Measured, is_it: impl Fn(&Row) -> bool) -> Result<&'a [Sample], Found> {
+fn samples(measured: &Measured, is_it: impl Fn(&Row) -> bool) -> Result<&[Sample], Found> {
     let Some(row) = measured.rows.iter().find(|row| is_it(row)) else { return Err(Found::NotMeasured) };
     match (&row.problem, row.runtime) {
         (None, _) => Ok(&row.samples),
@@ -203,10 +203,8 @@ mod tests {
     fn what_is_not_available_can_not_be_told_and_what_is_wrong_fails() {
         let check = |runtime, problem, expected| {
             let mut rows = vec![row("yolox", SOFTWARE, 1, &[1.0]), row("yolox", ORT, 1, &[1.0])];
-            for row in rows.iter_mut().filter(|row| row.runtime == runtime) {
-                row.problem = Some(problem);
-                break;
-            }
+            let row = rows.iter_mut().find(|row| row.runtime == runtime).expect("it is one of the two");
+            row.problem = Some(problem);
             assert_eq!(found(rows, "yolox, software: CPU time"), Some((None, expected)));
         };
         check(SOFTWARE, Problem::Unavailable(String::new()), None);

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nv_bench_harness::CpuTime;
 use serde::{Deserialize, Serialize};
 
@@ -64,9 +65,8 @@ pub(crate) fn measure(command: &mut Command) -> Result<Sample, String> {
 }
 
 fn cpu_s(usage: &Usage) -> f64 {
-    let (user, system) = (usage.user_time(), usage.system_time());
-    let seconds = |seconds: i64, micros: i64| seconds as f64 + micros as f64 / 1e6;
-    seconds(user.tv_sec(), i64::from(user.tv_usec())) + seconds(system.tv_sec(), i64::from(system.tv_usec()))
+    let micros = |time: TimeVal| time.num_microseconds() as f64;
+    (micros(usage.user_time()) + micros(usage.system_time())) / 1e6
 }
 
 fn peak_mib(usage: &Usage) -> f64 {

@@ -1,6 +1,5 @@
 //! Runs a task on `nv-infer`.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use nv_bench_runner::{Device, Engine, Failure, Outputs, Task};
@@ -28,7 +27,7 @@ impl Ours {
                 Device::Software => nv_infer::Device::Software,
             },
             threads: task.threads,
-            input_shapes: BTreeMap::new(),
+            ..SessionOptions::default()
         };
         if let Some(shape) = &input.shape
             && shape.iter().skip(1).any(|dim| dim.fixed().is_none())
