@@ -9,11 +9,9 @@
 mod ancestor;
 mod case;
 mod engine;
-mod machine;
 mod measure;
 mod ours;
 mod report;
-mod statistics;
 mod verdict;
 mod world;
 

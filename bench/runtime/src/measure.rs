@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use nv_bench_harness::CpuTime;
+use nv_bench_harness::statistics::{jain, mean, quantile};
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Case, Load, Phase};
 use crate::engine::{self, Kind};
-use crate::machine::CpuTime;
-use crate::statistics::{jain, mean, quantile};
 use crate::world::{Log, World};
 
 /// What was seen in a run: within the window, unless it says otherwise.

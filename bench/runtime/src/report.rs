@@ -1,14 +1,17 @@
 //! The table for people, the file for the record.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use nv_bench_harness::statistics::median;
+use nv_bench_harness::table::{lay_out, short, short_or_dash};
+use nv_bench_harness::{IDLE, Machine, commit, pass_text};
 use serde::Serialize;
 
 use crate::case::{Case, HOLD};
-use crate::machine::{Machine, commit};
-use crate::statistics::median;
-use crate::verdict::{Relation, Round, Verdict, judge};
+use crate::verdict::{Round, Verdict, judge};
+
+/// The code under test.
+const TESTED: [&str; 5] = ["nv-core", "nv-perception", "nv-runtime", "bench/harness", "bench/runtime"];
 
 /// All that was measured.
 #[derive(Serialize)]
@@ -31,13 +34,10 @@ struct CaseReport {
     rounds: Vec<Round>,
 }
 
-/// Cores that others may use on a machine that counts as idle.
-const IDLE: f64 = 0.1;
-
 impl Report {
     /// Judges what was measured.
     pub(crate) fn new(cases: Vec<(Case, Vec<Round>)>) -> Self {
-        let (commit, changed) = commit();
+        let (commit, changed) = commit(&TESTED);
         let judged = cases.into_iter().map(|(case, rounds)| CaseReport {
             case: case.name,
             title: case.title,
@@ -46,7 +46,7 @@ impl Report {
         });
         Self {
             schema: "nv.bench.runtime/1",
-            date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            date: nv_bench_harness::now(),
             commit,
             changed,
             machine: Machine::this(),
@@ -62,12 +62,7 @@ impl Report {
 
     /// Writes the raw result into `folder`; returns where.
     pub(crate) fn save(&self, folder: &Path) -> Result<PathBuf, String> {
-        let day = self.date.get(..10).unwrap_or("unknown");
-        let changed = if self.changed { "-changed" } else { "" };
-        let path = folder.join(format!("runtime-{day}-{}{changed}.json", self.commit));
-        let text = serde_json::to_string_pretty(self).map_err(|e| e.to_string())?;
-        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text + "\n"));
-        written.map(|()| path.clone()).map_err(|e| format!("cannot write {}: {e}", path.display()))
+        nv_bench_harness::save(self, folder, "runtime", &self.date, &self.commit, self.changed)
     }
 
     /// The table, and what must be known to read it.
@@ -79,19 +74,7 @@ impl Report {
                 rows.push(row(case.title, verdict));
             }
         }
-        let mut text = String::new();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; 8] = std::array::from_fn(width);
-        for row in &rows {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-                let cell = if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
-                line.push_str(&cell);
-                line.push_str("  ");
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
+        let mut text = lay_out(&rows, 2);
         let rounds = self.cases.iter().map(|c| c.rounds.len()).max().unwrap_or(0);
         let samples = || self.cases.iter().flat_map(|c| &c.rounds).flat_map(|r| r.ancestor.iter().chain([&r.ours]));
         let others = median(samples().map(|s| s.cores_others)).unwrap_or(0.0);
@@ -111,50 +94,14 @@ impl Report {
 }
 
 fn row(title: &str, verdict: &Verdict) -> [String; 8] {
-    let relation = match verdict.relation {
-        Relation::AtLeast => '≥',
-        Relation::AtMost => '≤',
-    };
-    let number = |value: Option<f64>| value.map_or("–".to_owned(), short);
-    let pass = match verdict.pass {
-        Some(true) => "pass",
-        Some(false) => "FAIL",
-        None => "–",
-    };
     [
         title.to_owned(),
         verdict.what.to_owned(),
-        number(verdict.ancestor),
+        short_or_dash(verdict.ancestor),
         short(verdict.ours),
-        number(verdict.bound),
-        number(verdict.measure),
-        format!("{relation} {}", verdict.limit),
-        pass.to_owned(),
+        short_or_dash(verdict.bound),
+        short_or_dash(verdict.measure),
+        format!("{} {}", verdict.relation, verdict.limit),
+        pass_text(verdict.pass).to_owned(),
     ]
-}
-
-/// A number with as many digits as mean something: `1312`, `18.2`, `0.994`.
-fn short(value: f64) -> String {
-    if value == 0.0 || value.abs() >= 100.0 {
-        format!("{value:.0}")
-    } else if value.abs() >= 10.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.3}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_have_the_digits_that_mean_something() {
-        let check = |value, expected: &str| assert_eq!(short(value), expected);
-        check(0.0, "0");
-        check(1312.4, "1312");
-        check(18.24, "18.2");
-        check(0.9944, "0.994");
-        check(-0.5, "-0.500");
-    }
 }

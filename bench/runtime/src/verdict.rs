@@ -1,10 +1,11 @@
 //! What the rounds of a case say about each thing that is required of it.
 
+use nv_bench_harness::Relation;
+use nv_bench_harness::statistics::median;
 use serde::Serialize;
 
 use crate::case::{Case, Requirement};
 use crate::measure::Sample;
-use crate::statistics::median;
 
 /// A case's samples of one round: taken one right after the other.
 #[derive(Clone, Debug, Serialize)]
@@ -33,14 +34,6 @@ pub(crate) struct Verdict {
 
 /// Frames of one instant that lie no further apart than this are aligned.
 const ALIGNED_MS: f64 = 0.5;
-
-/// How a measure relates to its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Relation {
-    AtLeast,
-    AtMost,
-}
 
 /// What one requirement comes to.
 pub(crate) fn judge(case: &Case, requirement: Requirement, rounds: &[Round]) -> Verdict {
@@ -80,10 +73,7 @@ pub(crate) fn judge(case: &Case, requirement: Requirement, rounds: &[Round]) -> 
     let misaligned = median(rounds.iter().map(|r| r.ours.misalignment.p50));
     let aligned = !needs_aligned || misaligned.is_none_or(|ms| ms <= ALIGNED_MS);
     let measure = over(&mut measures.into_iter().filter(|m| m.is_finite()));
-    let kept = |measure: f64| match relation {
-        AtLeast => measure >= limit,
-        AtMost => measure <= limit,
-    };
+    let kept = |measure: f64| relation.holds(measure, limit);
     Verdict {
         what,
         ancestor: over(&mut rounds.iter().filter_map(|r| r.ancestor.as_ref()).map(figure)),

@@ -1,7 +1,7 @@
 //! The few figures that the table rests on.
 
 /// The value at `q` (0 to 1) of `values`, which are sorted here: the nearest rank. 0 for none.
-pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
+pub fn quantile(values: &mut [f64], q: f64) -> f64 {
     if values.is_empty() {
         return 0.0;
     }
@@ -11,7 +11,7 @@ pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
 }
 
 /// The median; of an even number of values the mean of the two in the middle. `None` for none.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<_> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     let n = values.len();
@@ -23,16 +23,22 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 }
 
 /// The mean; 0 for none.
-pub(crate) fn mean(values: &[f64]) -> f64 {
+pub fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
 /// Jain's index of fairness, (Σx)² / (n · Σx²): 1 if all get the same, 1/n if one gets all (Jain, Chiu and Hawe 1984,
 /// "A quantitative measure of fairness", eq. 1). 0 if nobody gets anything.
-pub(crate) fn jain(shares: &[f64]) -> f64 {
+pub fn jain(shares: &[f64]) -> f64 {
     let sum: f64 = shares.iter().sum();
     let squares: f64 = shares.iter().map(|x| x * x).sum();
     if squares == 0.0 { 0.0 } else { sum * sum / (shares.len() as f64 * squares) }
+}
+
+/// The geometric mean of positive values; `None` for none.
+pub fn geometric_mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let logarithms: Vec<_> = values.into_iter().map(f64::ln).collect();
+    (!logarithms.is_empty()).then(|| mean(&logarithms).exp())
 }
 
 #[cfg(test)]
@@ -57,6 +63,13 @@ mod tests {
         assert_eq!(median([]), None);
         assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn geometric_means_treat_twice_and_half_alike() {
+        assert_eq!(geometric_mean([]), None);
+        assert!(geometric_mean([2.0, 0.5, 1.0]).is_some_and(|m| (m - 1.0).abs() < 1e-12));
+        assert!(geometric_mean([1.0, 4.0]).is_some_and(|m| (m - 2.0).abs() < 1e-12));
     }
 
     #[test]

@@ -9,15 +9,23 @@ use serde::Serialize;
 
 /// What a result was measured on.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
-    pub(crate) cpu: String,
-    pub(crate) cores: usize,
-    pub(crate) kernel: String,
-    pub(crate) rustc: String,
+pub struct Machine {
+    /// The processor's name.
+    pub cpu: String,
+    /// Cores that a program may use.
+    pub cores: usize,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The compiler.
+    pub rustc: String,
 }
 
+/// Cores that others may use on a machine that counts as idle.
+pub const IDLE: f64 = 0.1;
+
 impl Machine {
-    pub(crate) fn this() -> Self {
+    /// This machine.
+    pub fn this() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Self {
@@ -29,11 +37,14 @@ impl Machine {
     }
 }
 
-/// The commit that the code under test is at, and whether it was changed since.
-pub(crate) fn commit() -> (String, bool) {
+/// The commit that the code under test is at, and whether that code was changed since. `tested`: its folders from the
+/// repository's root.
+pub fn commit(tested: &[&str]) -> (String, bool) {
     let commit = first_line(output("git", &["rev-parse", "--short", "HEAD"]));
-    let tested = ["status", "--porcelain", "--", ":/nv-core", ":/nv-perception", ":/nv-runtime", ":/bench/runtime"];
-    let changed = output("git", &tested).is_some_and(|changes| !changes.trim().is_empty());
+    let folders: Vec<_> = tested.iter().map(|folder| format!(":/{folder}")).collect();
+    let mut status = vec!["status", "--porcelain", "--"];
+    status.extend(folders.iter().map(String::as_str));
+    let changed = output("git", &status).is_some_and(|changes| !changes.trim().is_empty());
     (commit, changed)
 }
 
@@ -48,20 +59,26 @@ fn first_line(text: Option<String>) -> String {
 
 /// CPU time, at one instant.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CpuTime {
+pub struct CpuTime {
     /// What this process has used.
-    pub(crate) process: Duration,
+    pub process: Duration,
     /// What everybody has used, us too; `None` where the system does not say.
-    pub(crate) everybody: Option<Duration>,
+    pub everybody: Option<Duration>,
 }
 
 impl CpuTime {
-    pub(crate) fn now() -> Self {
-        let time = clock_gettime(ClockId::ProcessCPUTime);
+    /// As of now.
+    pub fn now() -> Self {
         Self {
-            process: Duration::new(time.tv_sec as u64, time.tv_nsec as u32),
+            process: Self::of_process(),
             everybody: fs::read_to_string("/proc/stat").ok().and_then(|stat| busy(&stat)),
         }
+    }
+
+    /// What this process has used, all its threads, as of now.
+    pub fn of_process() -> Duration {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 }
 
