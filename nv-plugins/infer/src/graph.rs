@@ -2,25 +2,22 @@
 //!
 //! [`import`] reads the file's nodes; [`infer`] finds every value's shape, with symbols for what is open, and computes what
 //! can be computed beforehand; [`batch`] does so for any number of entries where each is computed by itself; [`passes`] fuse
-//! nodes; [`memory`] shares buffers between values; [`report`] is what a person sees of it all.
+//! nodes; [`concrete`] does all of this for inputs of given shapes.
 
 pub(crate) mod batch;
 pub(crate) mod concrete;
 pub(crate) mod constant;
-mod cost;
+pub(crate) mod cost;
 pub(crate) mod fold;
 pub(crate) mod import;
 pub(crate) mod infer;
 pub(crate) mod ir;
-mod memory;
 pub(crate) mod op;
 pub(crate) mod passes;
-mod report;
 pub(crate) mod shapes;
 pub(crate) mod size;
 #[cfg(test)]
 pub(crate) mod tests;
-mod text;
+pub(crate) mod text;
 
 pub use passes::Rewrites;
-pub use report::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse};

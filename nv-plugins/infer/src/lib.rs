@@ -41,6 +41,7 @@ mod model;
 mod picture;
 mod plan;
 mod planned;
+mod report;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -54,6 +55,7 @@ pub use devices::{AutoChoice, CpuDescription, DeviceReport};
 pub use engine::Engine;
 pub use error::{InferError, InferErrorKind};
 pub use gpu::{AdapterDescription, AdapterFamily, AdapterKind};
-pub use graph::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse, Rewrites};
+pub use graph::Rewrites;
 pub use model::{Dim, ElementType, Model, Opset, TensorInfo};
+pub use report::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse, PlanSummary};
 pub use session::{Session, SessionOptions};

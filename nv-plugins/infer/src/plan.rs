@@ -12,6 +12,7 @@ pub(crate) mod access;
 mod lower;
 mod memory;
 mod step;
+mod text;
 mod view;
 
 pub(crate) use lower::{Refusal, Target, lower};

@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cpu::{self, Packed, Pool, RunError, SimdLevel};
-use crate::graph::LackingOperator;
 use crate::graph::concrete::concrete;
 use crate::graph::import::import;
 use crate::graph::ir::Graph;
 use crate::graph::op::Op;
 use crate::plan::{Plan, Refusal, Target, lower};
-use crate::{ElementType, InferError, Model, SessionOptions, TensorInfo, model};
+use crate::{ElementType, InferError, LackingOperator, Model, SessionOptions, TensorInfo, model};
 
 /// Plans of so many sets of input shapes are kept; the one that was not used for longest goes first.
 const MAX_PLANS: usize = 8;

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::constant::{Constant, element_size};
+use super::constant::Constant;
 use super::op::Op;
 use super::size::{Size, shape_text};
 use super::text::short_name;
@@ -31,19 +31,6 @@ pub(crate) struct Value {
     pub(crate) shape: Option<Vec<Size>>,
     /// Its values, where the file or folding fixes them.
     pub(crate) constant: Option<Constant>,
-    /// The value that it is a part of in memory.
-    pub(crate) placement: Option<Placement>,
-}
-
-/// Where in a larger value a value is written by whatever computes it, so that nothing needs to be copied there.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Placement {
-    /// The larger value.
-    pub(crate) into: ValueId,
-    /// The dimension along which it is a part.
-    pub(crate) axis: usize,
-    /// Where in that dimension it begins.
-    pub(crate) offset: Size,
 }
 
 impl Value {
@@ -51,12 +38,6 @@ impl Value {
     pub(crate) fn text(&self) -> String {
         let shape = self.shape.as_ref().map_or("of unknown shape".into(), |shape| shape_text(shape));
         format!("{} {} {shape}", short_name(&self.name), self.element)
-    }
-
-    /// How many bytes its elements take; `None` where its shape or type is not known.
-    pub(crate) fn bytes(&self) -> Option<Size> {
-        let size = element_size(self.element)?;
-        Size::product(self.shape.as_ref()?).and_then(|volume| volume.times(&size.into())).ok()
     }
 }
 
@@ -101,7 +82,7 @@ impl Graph {
     /// Adds a value of which only the name is known.
     pub(crate) fn add(&mut self, name: String) -> ValueId {
         let id = ValueId(u32::try_from(self.values.len()).expect("import bounds the number of values"));
-        self.values.push(Value { name, element: ElementType::Other, shape: None, constant: None, placement: None });
+        self.values.push(Value { name, element: ElementType::Other, shape: None, constant: None });
         id
     }
 

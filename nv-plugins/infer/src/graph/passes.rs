@@ -4,7 +4,6 @@ mod activation;
 mod batch_norm;
 mod bias;
 mod cleanup;
-mod concat;
 mod index_map;
 mod residual;
 mod silu;
@@ -57,7 +56,6 @@ const PASSES: &[(&str, Pass)] = &[
     // ReLU after the addition, as in ResNet.
     ("activation done by the convolution", activation::run),
     ("rearrangement as one index map", index_map::run),
-    ("input of Concat written where it goes", concat::run),
 ];
 
 /// Runs every pass over a graph whose shapes are known.

@@ -270,8 +270,8 @@ impl Lowering<'_> {
         let memory = MemoryPlan::pack(slots, target.buffer_limit)
             .map_err(|slot| too_large(&self.arrays[slot.array.index()].name, slot.len))?;
         if memory.total() > target.memory_limit {
-            let (needed, limit) = (memory.total(), target.memory_limit);
-            return Err(Reason::TooLarge(format!("it takes {needed} numbers in memory, {limit} are the most")));
+            let [needed, limit] = [memory.total(), target.memory_limit].map(|n| (n as u64).saturating_mul(4));
+            return Err(Reason::TooLarge(format!("it takes {needed} bytes, {limit} are the most")));
         }
         // What nobody reads in the end was made in vain.
         for (array, life) in self.arrays.iter_mut().zip(&lives) {
@@ -395,5 +395,6 @@ fn volume(dims: &[usize]) -> Result<usize> {
 }
 
 fn too_large(name: &str, len: usize) -> Reason {
-    Reason::TooLarge(format!("{name} takes {len} numbers in memory, which is more than there may be"))
+    let bytes = (len as u64).saturating_mul(4);
+    Reason::TooLarge(format!("{name} takes {bytes} bytes, which is more than there may be"))
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::Model;
 use crate::graph::concrete::concrete;
 use crate::graph::import::import;
+use crate::testing::OnnxBuilder;
 
 fn target(block: usize) -> Target {
     Target { block, buffer_limit: usize::MAX, memory_limit: 1 << 28 }
@@ -51,4 +52,49 @@ fn real_models_have_whole_plans() {
             check(&plan);
         }
     }
+}
+
+/// How many copies a plan of the graph makes, for blocks of four channels.
+fn copies(builder: OnnxBuilder) -> usize {
+    let model = Model::from_bytes("m.onnx", builder.output_of_any_shape("y").build()).unwrap();
+    let plan = planned(&model, &[vec![1, 4, 6, 6]], 4);
+    check(&plan);
+    plan.steps.iter().filter(|step| matches!(step.action.kind(), "copy" | "shuffle")).count()
+}
+
+#[test]
+fn inputs_of_a_concat_are_computed_where_they_go() {
+    let picture = || OnnxBuilder::new().input("x", &[1.into(), 4.into(), 6.into(), 6.into()]);
+    let two = || picture().node("Relu", &["x"], &["a"]).node("Tanh", &["x"], &["b"]);
+    let concat =
+        |builder: OnnxBuilder, from: &[&str], to: &str| builder.node("Concat", from, &[to]).attribute("axis", 1);
+    assert_eq!(copies(concat(two(), &["a", "b"], "y")), 0);
+    // The input lies where the caller writes it.
+    assert_eq!(copies(concat(two(), &["a", "x", "b"], "y")), 1);
+    // What one value is part of may itself be a part.
+    assert_eq!(copies(concat(concat(two(), &["a", "b"], "c"), &["x", "c"], "y")), 1);
+    // Twice in one, in two, or asked for by the caller: it can't be in both places.
+    assert_eq!(copies(concat(two(), &["a", "a", "b"], "y")), 1);
+    assert_eq!(copies(concat(concat(two(), &["a", "b"], "c"), &["a", "c"], "y")), 1);
+    assert_eq!(copies(concat(two(), &["a", "b"], "y").output_of_any_shape("a")), 1);
+    // Another view of it on the way changes nothing.
+    let turned = two().node("Transpose", &["a"], &["t"]).attribute_list("perm", &[0, 1, 3, 2]);
+    assert_eq!(copies(concat(turned, &["t", "b"], "y")), 0);
+}
+
+#[test]
+fn pictures_are_put_together_without_copies() {
+    let conv = |builder: OnnxBuilder, to: &str| {
+        let weights: Vec<f32> = (0..16).map(|i| i as f32 * 0.1).collect();
+        let w = format!("{to}.w");
+        builder.initializer(&w, &[4, 4, 1, 1], &weights).node("Conv", &["x", &w], &[to])
+    };
+    let picture = || OnnxBuilder::new().input("x", &[1.into(), 4.into(), 6.into(), 6.into()]);
+    let both = conv(conv(picture(), "a"), "b").node("Concat", &["a", "b"], &["c"]).attribute("axis", 1);
+    let end = |builder: OnnxBuilder| {
+        let weights: Vec<f32> = (0..32).map(|i| i as f32 * 0.1).collect();
+        builder.initializer("e.w", &[4, 8, 1, 1], &weights).node("Conv", &["c", "e.w"], &["y"])
+    };
+    // Into blocks at the beginning, out of them at the end, and nothing between.
+    assert_eq!(copies(end(both)), 2);
 }

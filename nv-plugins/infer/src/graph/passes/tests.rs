@@ -215,29 +215,3 @@ fn focus_is_an_index_map() {
     check(focus(&[(0, 0), (1, 1), (0, 1), (1, 0)]), "Concat 1, Slice 8", &[]);
     check(focus(&[(0, 0), (1, 0), (0, 1)]), "Concat 1, Slice 6", &[]);
 }
-
-#[test]
-fn inputs_of_a_concat_are_written_where_they_go() {
-    let placed = |builder: OnnxBuilder| {
-        let model = Model::from_bytes("m.onnx", builder.output_of_any_shape("y").build()).unwrap();
-        let (graph, ..) = fused(&model, 3, 1e-5);
-        let ids = graph.nodes.iter().flat_map(|n| n.outputs.iter().copied());
-        let texts = ids.filter_map(|id| {
-            let place = graph.value(id).placement.as_ref()?;
-            Some(format!("{} in {} at {}", graph.value(id).name, graph.value(place.into).name, place.offset))
-        });
-        texts.collect::<Vec<_>>().join(", ")
-    };
-    let two = || picture().node("Relu", &["x"], &["a"]).node("Tanh", &["x"], &["b"]);
-    let concat =
-        |builder: OnnxBuilder, from: &[&str], to: &str| builder.node("Concat", from, &[to]).attribute("axis", 1);
-    assert_eq!(placed(concat(two(), &["a", "x", "b"], "y")), "a in y at 0, b in y at 8");
-    // What one value is part of may itself be a part.
-    let nested = concat(concat(two(), &["a", "b"], "c"), &["x", "c"], "y");
-    assert_eq!(placed(nested), "a in c at 0, b in c at 4, c in y at 4");
-    // Twice in one, or in two, or asked for by the caller: it can't be in both places.
-    assert_eq!(placed(concat(two(), &["a", "a", "b"], "y")), "b in y at 8");
-    let other = concat(concat(two(), &["a", "b"], "c"), &["a", "c"], "y");
-    assert_eq!(placed(other), "b in c at 4, c in y at 4");
-    assert_eq!(placed(concat(two(), &["a", "b"], "y").output_of_any_shape("a")), "b in y at 4");
-}

@@ -1,21 +1,23 @@
-//! What the front end makes of a model, for people and programs.
+//! What the engine makes of a model, for people and programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
-use super::batch;
-use super::cost::cost;
-use super::import::import;
-use super::infer::infer;
-use super::ir::{Graph, Node, ValueId};
-use super::memory;
-use super::op::Op;
-use super::passes::{self, Rewrites};
-use super::size::Size;
-use super::text::{short_name, shortened};
-use crate::{InferError, Model, model};
+use crate::graph::batch;
+use crate::graph::concrete::concrete;
+use crate::graph::cost::cost;
+use crate::graph::fold::fixed_shape;
+use crate::graph::import::import;
+use crate::graph::infer::infer;
+use crate::graph::ir::{Graph, Node, ValueId};
+use crate::graph::op::Op;
+use crate::graph::passes::{self, Rewrites};
+use crate::graph::size::Size;
+use crate::graph::text::short_name;
+use crate::plan::{Plan, Target, lower};
+use crate::{InferError, Model, SimdLevel, model};
 
 /// For what a [`GraphReport`] is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub struct GraphOptions {
     pub sizes: BTreeMap<String, usize>,
     /// How large a buffer may be, in bytes. Default 128 MiB, the least that Vulkan and WebGPU devices bind.
     pub buffer_limit: u64,
-    /// Whether to list the nodes. Default `false`.
+    /// Whether to list nodes and steps. Default `false`.
     pub nodes: bool,
 }
 
@@ -56,9 +58,11 @@ pub struct GraphReport {
     pub lacking: Vec<LackingOperator>,
     /// What one entry costs, or the file's whole batch where that is not free; `None` where that depends on an open size.
     pub cost: Option<EntryCost>,
-    /// What the intermediate values take; `None` where that depends on an open size.
+    /// The steps that executors run; `None` where there is no plan.
+    pub plan: Option<PlanSummary>,
+    /// What the plan takes in memory.
     pub memory: Option<MemoryUse>,
-    /// Why `cost` or `memory` is not there.
+    /// Why `cost`, `plan` or `memory` is not there.
     pub unknown: Option<String>,
 }
 
@@ -101,6 +105,21 @@ pub struct EntryCost {
     pub flops: u64,
 }
 
+/// The steps of a plan, as the CPU of this machine runs them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanSummary {
+    /// How many there are.
+    pub steps: usize,
+    /// How often each kind occurs.
+    pub kinds: BTreeMap<String, usize>,
+    /// Those that run on the CPU whatever the device; all others run on either.
+    pub host_only: usize,
+    /// Channels side by side in memory: as wide as the vector instructions.
+    pub block: usize,
+    /// Each step with what it takes and gives, in their order, and where it runs; empty unless asked for.
+    pub list: Vec<String>,
+}
+
 /// What intermediate values take, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryUse {
@@ -115,7 +134,7 @@ pub struct MemoryUse {
 }
 
 impl Model {
-    /// What the front end of the inference engine makes of the model's graph. Sessions do not use it yet.
+    /// What the inference engine makes of the model's graph.
     ///
     /// # Errors
     /// `Invalid` where the graph contradicts itself: a value that nothing computes, two of the same name, a cycle, a tensor
@@ -144,10 +163,11 @@ impl GraphReport {
             batch_fixed: None,
             lacking: lacking.collect(),
             cost: None,
+            plan: None,
             memory: None,
             unknown: None,
         };
-        let nodes = imported.nodes.clone();
+        let (nodes, whole) = (imported.nodes.clone(), imported.clone());
         let mut graph = match batch::free(&imported) {
             Ok(batched) => {
                 report.batch = Some(batched.symbol);
@@ -178,11 +198,11 @@ impl GraphReport {
             fused.list = lines(&graph, &graph.nodes);
         }
         report.fused = Some(fused);
-        report.measure(&graph, options);
+        report.measure(&graph, &whole, options);
         report
     }
 
-    fn measure(&mut self, graph: &Graph, options: &GraphOptions) {
+    fn measure(&mut self, graph: &Graph, imported: &Graph, options: &GraphOptions) {
         let mut sizes: BTreeMap<String, i64> = BTreeMap::new();
         let given = options.sizes.iter().map(|(name, n)| (name, *n));
         for (name, n) in given.chain(self.batch.as_ref().map(|batch| (batch, 1))) {
@@ -203,17 +223,51 @@ impl GraphReport {
         if self.cost.is_none() {
             self.unknown = Some("not every shape is known".into());
         }
-        // A batch that is not free is computed entry by entry, in the memory of one.
-        let batch = if self.batch.is_some() { options.batch } else { 1 };
-        if let Some(symbol) = &self.batch {
-            sizes.insert(symbol.clone(), i64::try_from(batch).unwrap_or(i64::MAX));
-        }
-        match memory::plan(graph, &sizes, options.buffer_limit) {
+        let shapes = graph.inputs.iter().map(|&id| {
+            let shape = graph.shape(id)?.iter().map(|d| d.at(&sizes).map(Size::fixed)).collect::<Option<Vec<_>>>()?;
+            fixed_shape(&shape)
+        });
+        let Some(shapes) = shapes.collect::<Option<Vec<_>>>() else { return };
+        // Whether or not it is free, each entry of a batch is computed by itself.
+        let batch = options.batch.max(1);
+        match planned(imported, &shapes, batch, options) {
             Ok(plan) => {
-                let (reused, without_reuse) = (plan.total(), plan.without_reuse());
-                self.memory = Some(MemoryUse { batch, reused, without_reuse, buffers: plan.buffers.len() });
+                let bytes = |numbers: usize| (numbers as u64).saturating_mul(4).saturating_mul(batch as u64);
+                let (reused, without_reuse) = (bytes(plan.memory.total()), bytes(plan.memory.without_reuse()));
+                self.memory = Some(MemoryUse { batch, reused, without_reuse, buffers: plan.memory.buffers.len() });
+                self.plan = Some(PlanSummary::new(&plan, options.nodes));
             }
             Err(reason) => self.unknown = Some(reason),
+        }
+    }
+}
+
+/// The plan for one entry of inputs of these shapes.
+fn planned(imported: &Graph, shapes: &[Vec<usize>], batch: usize, options: &GraphOptions) -> Result<Plan, String> {
+    let (graph, _) = concrete(imported, shapes)?;
+    let buffer_limit = usize::try_from(options.buffer_limit / 4).unwrap_or(usize::MAX) / batch;
+    let target = Target { block: SimdLevel::detect().block(), buffer_limit, memory_limit: usize::MAX / 4096 };
+    lower(&graph, &target).map_err(|refusal| match &*refusal.operator {
+        "" => refusal.reason,
+        operator => format!("{operator} node {:?}: {}", refusal.node, refusal.reason),
+    })
+}
+
+impl PlanSummary {
+    fn new(plan: &Plan, list: bool) -> Self {
+        let mut kinds = BTreeMap::new();
+        for step in &plan.steps {
+            *kinds.entry(step.action.kind().to_owned()).or_default() += 1;
+        }
+        let line = |step: &crate::plan::Step| {
+            format!("{} {step}", if step.action.is_host_only() { "cpu    " } else { "cpu gpu" })
+        };
+        Self {
+            steps: plan.steps.len(),
+            kinds,
+            host_only: plan.steps.iter().filter(|step| step.action.is_host_only()).count(),
+            block: plan.block,
+            list: if list { plan.steps.iter().map(line).collect() } else { Vec::new() },
         }
     }
 }
@@ -256,13 +310,7 @@ fn line(graph: &Graph, node: &Node) -> String {
     let outputs = some(&mut node.outputs.iter().map(|&id| graph.value(id).text()), node.outputs.len());
     let text = |id: &Option<ValueId>| id.map_or("-".into(), |id| graph.value(id).text());
     let inputs = some(&mut node.inputs.iter().map(text), node.inputs.len());
-    let placed =
-        node.outputs.iter().take(MAX_SHOWN).filter_map(|&id| graph.value(id).placement.as_ref()).map(|place| {
-            let into = short_name(&graph.value(place.into).name);
-            format!(" into {into} at {} of axis {}", shortened(&place.offset, 80), place.axis)
-        });
-    let placed: String = placed.collect();
-    format!("{outputs} = {} ({inputs}){placed}", node.op)
+    format!("{outputs} = {} ({inputs})", node.op)
 }
 
 fn entry_cost(graph: &Graph, sizes: &BTreeMap<String, i64>) -> Option<EntryCost> {
@@ -304,6 +352,18 @@ impl fmt::Display for GraphReport {
             let per = if self.batch.is_some() { "entry" } else { "run" };
             writeln!(f, "cost        {macs:.1} MMAC ({conv:.1} in convolutions), {flops:.1} MFLOP per {per}")?;
         }
+        if let Some(plan) = &self.plan {
+            let PlanSummary { steps, kinds, host_only, block, .. } = plan;
+            let mut kinds: Vec<_> = kinds.iter().collect();
+            kinds.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+            let kinds: Vec<_> = kinds.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
+            writeln!(f, "plan        {steps} steps in blocks of {block} channels: {}", kinds.join(", "))?;
+            let text = match host_only {
+                0 => "every step on the CPU or a GPU".to_owned(),
+                n => format!("{n} steps on the CPU only, the rest on the CPU or a GPU"),
+            };
+            writeln!(f, "runs        {text}")?;
+        }
         if let Some(memory) = &self.memory {
             let MemoryUse { batch, reused, without_reuse, buffers } = memory;
             let (reused, without) = (*reused as f64 / 1e6, *without_reuse as f64 / 1e6);
@@ -317,6 +377,10 @@ impl fmt::Display for GraphReport {
         }
         for lacking in &self.lacking {
             writeln!(f, "lacking     {lacking}")?;
+        }
+        if let Some(plan) = self.plan.as_ref().filter(|plan| !plan.list.is_empty()) {
+            writeln!(f, "\nsteps, and where they run:")?;
+            plan.list.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
         }
         for (what, summary) in [("in the file", Some(&self.file)), ("fused", self.fused.as_ref())] {
             if let Some(summary) = summary.filter(|s| !s.list.is_empty()) {
