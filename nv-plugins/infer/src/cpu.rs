@@ -4,17 +4,21 @@
 //! [`scalar`] computes every kind of step in safe Rust: it is what a step means, what other kernels are tested against, and
 //! what computes single steps for other executors. [`Executor`] runs whole plans.
 
+mod aligned;
 mod executor;
 mod level;
 mod memory;
 mod pool;
 mod scalar;
+mod simd;
 #[cfg(test)]
 mod tests;
+mod vector;
 mod walk;
 
-pub(crate) use executor::{Executor, Packed, RunError};
+pub(crate) use executor::{Executor, RunError};
 pub use level::SimdLevel;
 pub(crate) use memory::Memory;
 pub(crate) use pool::Pool;
 pub(crate) use scalar::run as run_scalar;
+pub(crate) use vector::Packed;

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::SimdLevel;
 use super::memory::Memory;
 use super::pool::Pool;
-use super::{SimdLevel, scalar};
+use super::simd::Instructions;
+use super::vector::{Cut, Packed, Prepared};
 use crate::ElementType;
 use crate::plan::access;
 use crate::plan::{Kind, Plan, Port, Span};
@@ -18,8 +20,9 @@ use crate::plan::{Kind, Plan, Port, Span};
 pub(crate) struct Executor {
     plan: Arc<Plan>,
     memory: Memory,
+    /// As the plan's steps.
+    prepared: Vec<Prepared>,
     pool: Arc<Pool>,
-    level: SimdLevel,
     poison: bool,
 }
 
@@ -31,19 +34,19 @@ pub(crate) struct RunError {
     pub(crate) reason: String,
 }
 
-/// Weights in the order in which kernels read them, shared between the plans of one graph.
-#[derive(Debug, Default)]
-pub(crate) struct Packed {}
-
 impl Executor {
     /// Makes a plan ready.
     ///
     /// # Errors
     /// A plan that contradicts itself, which is a defect of whatever made it.
-    pub(crate) fn new(plan: Arc<Plan>, _packed: &Packed, pool: Arc<Pool>, level: SimdLevel) -> Result<Self, RunError> {
+    pub(crate) fn new(plan: Arc<Plan>, packed: &Packed, pool: Arc<Pool>, level: SimdLevel) -> Result<Self, RunError> {
         access::check(&plan).map_err(|(node, reason)| RunError { node, reason })?;
+        let instructions = Instructions::of(level);
+        let cut = Cut::new(pool.threads());
+        let prepare = |step| Prepared::new(step, &plan, packed, instructions, cut);
+        let prepared = plan.steps.iter().map(prepare).collect();
         let memory = Memory::of(&plan);
-        Ok(Self { plan, memory, pool, level, poison: false })
+        Ok(Self { plan, memory, prepared, pool, poison: false })
     }
 
     /// Before each step, fills memory that holds nothing at that time with values that spoil whatever depends on them: for
@@ -76,7 +79,8 @@ impl Executor {
             if self.poison {
                 self.poison_before(i + 1);
             }
-            scalar::run(&step.action, &mut self.memory)
+            self.prepared[i]
+                .run(&step.action, &mut self.memory, &self.pool)
                 .map_err(|reason| RunError { node: step.node.clone(), reason })?;
         }
         if self.poison {

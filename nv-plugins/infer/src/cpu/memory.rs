@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::aligned::AlignedFloats;
 use crate::plan::{ArrayId, Kind, Plan, Span, Values};
 
 /// Where all arrays of a plan are.
@@ -10,7 +11,7 @@ use crate::plan::{ArrayId, Kind, Plan, Span, Values};
 /// the memory, and what it reads lies in one of the pieces that are left.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    floats: Vec<f32>,
+    floats: AlignedFloats,
     ints: Vec<i32>,
     places: Vec<Place>,
     /// Where the buffers of the memory plan begin, in the memory of their kind.
@@ -69,25 +70,27 @@ impl Memory {
             (None, None) => Place::Unused,
         });
         let places = places.collect();
-        Self { floats: vec![0.0; floats], ints: vec![0; ints], places, buffers }
+        Self { floats: AlignedFloats::zeros(floats), ints: vec![0; ints], places, buffers }
     }
 
     /// Memory of a few arrays, with what they hold: for a step by itself.
     pub(crate) fn of_arrays(arrays: &[Values]) -> Self {
-        let mut memory = Self { floats: Vec::new(), ints: Vec::new(), places: Vec::new(), buffers: Vec::new() };
+        let (mut floats, mut ints, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for values in arrays {
-            memory.places.push(match values {
+            places.push(match values {
                 Values::Floats(v) => {
-                    memory.floats.extend_from_slice(v);
-                    Place::At(Kind::Float, memory.floats.len() - v.len())
+                    floats.extend_from_slice(v);
+                    Place::At(Kind::Float, floats.len() - v.len())
                 }
                 Values::Ints(v) => {
-                    memory.ints.extend_from_slice(v);
-                    Place::At(Kind::Int, memory.ints.len() - v.len())
+                    ints.extend_from_slice(v);
+                    Place::At(Kind::Int, ints.len() - v.len())
                 }
             });
         }
-        memory
+        let mut aligned = AlignedFloats::zeros(floats.len());
+        aligned.copy_from_slice(&floats);
+        Self { floats: aligned, ints, places, buffers: Vec::new() }
     }
 
     /// Fills part of a buffer of the memory plan with what spoils any result that depends on it.

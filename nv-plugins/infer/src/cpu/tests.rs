@@ -3,6 +3,7 @@
 mod convs;
 mod plans;
 mod steps;
+mod vectors;
 
 use crate::plan::{Action, ArrayId, Picture, Span, Values};
 

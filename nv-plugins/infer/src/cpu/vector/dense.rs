@@ -1,0 +1,299 @@
+//! Convolutions over all input channels.
+//!
+//! A tile of output, some blocks of channels × some pixels, is summed up in registers: for each term of the sum (a channel of
+//! a tap) the weights of the blocks are loaded, and each pixel's number is spread over a vector and multiplied with them.
+//! Weights are packed in the order in which they are loaded. Nothing is copied or padded: where taps are outside of the
+//! picture, their terms are left out ([`region`](super::region)). The order of a sum depends on nothing but the
+//! convolution, so results are the same for any tile and any number of threads.
+
+mod tile;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::finish::{Finish, Line};
+use super::packed::{Key, Packed, by_channel};
+use super::region::{self, Atom, Region};
+use super::{Cut, ranges};
+use crate::cpu::aligned::AlignedFloats;
+use crate::cpu::memory::Memory;
+use crate::cpu::pool::Pool;
+use crate::cpu::simd::Instructions;
+use crate::plan::{Conv, Picture, Span};
+use tile::{Step, Strip};
+
+/// A convolution made ready.
+#[derive(Debug)]
+pub(crate) struct Dense {
+    instructions: Instructions,
+    input: Span,
+    output: Span,
+    weights: Arc<AlignedFloats>,
+    bias: AlignedFloats,
+    finish: Finish,
+    /// Where the window of the first output pixel begins, from the input span's beginning.
+    window: isize,
+    /// From the window of a pixel to that of the next row's or column's.
+    window_steps: [usize; 2],
+    /// Within the output's span.
+    written: Picture,
+    /// How many terms a sum has.
+    terms: usize,
+    regions: Vec<Region>,
+    pieces: Vec<Piece>,
+}
+
+/// What one thread does at a time: some rows of some regions, for some blocks of output channels.
+#[derive(Clone, Debug)]
+struct Piece {
+    regions: Range<usize>,
+    rows: Range<usize>,
+    /// `None`: all of each region.
+    columns: Option<Range<usize>>,
+    /// In groups of [`GROUP`] blocks.
+    groups: Range<usize>,
+}
+
+/// How many blocks of output channels are summed up together.
+const GROUP: usize = 2;
+/// The input that a piece reads should stay in the second level cache while all of the weights go by.
+const INPUT_BYTES: usize = 128 << 10;
+/// After so many tiles, at most, comes the pass over what they have written, as long as it is in the first level cache.
+const TILES_A_PASS: usize = 8;
+
+impl Dense {
+    /// Makes a convolution ready; `None` if it is not one for this kernel.
+    pub(crate) fn new(conv: &Conv, packed: &Packed, instructions: Instructions, cut: Cut) -> Option<Self> {
+        let lanes = instructions.lanes();
+        let (input, output) = (conv.input.span()?, conv.output.span()?);
+        if conv.output.block != lanes || ![1, lanes].contains(&conv.input.block) {
+            return None;
+        }
+        let finish = Finish::new(conv, instructions)?;
+        let order = region::order(conv);
+        let atoms = region::atoms(conv, order)?;
+        let terms = region::terms(&atoms);
+        let key = Key { conv: conv.key, lanes, order };
+        let weights = packed.get(key, || pack(conv, &atoms, terms, lanes));
+        let [_, row, column] = conv.input.strides;
+        let begin = conv.pad[0] * row + conv.pad[1] * column;
+        let mut dense = Self {
+            instructions,
+            input,
+            output,
+            weights,
+            bias: by_channel(conv.bias.as_deref(), conv),
+            window: (conv.input.offset - input.begin) as isize - begin as isize,
+            window_steps: [conv.stride[0] * row, conv.stride[1] * column],
+            written: Picture { offset: conv.output.offset - output.begin, ..conv.output.clone() },
+            terms,
+            regions: region::regions(conv, &atoms)?,
+            pieces: Vec::new(),
+            finish,
+        };
+        let flat = dense.flatten(conv);
+        dense.cut(conv, flat, cut);
+        Some(dense)
+    }
+
+    /// Makes one long row of a picture whose rows follow one another, where pixels are computed by themselves.
+    fn flatten(&mut self, conv: &Conv) -> bool {
+        let follow = |p: &Picture| p.strides[1] == p.width * p.strides[2];
+        let added = self.finish.residual.as_ref();
+        let flat = (conv.kernel, conv.stride, conv.pad) == ([1, 1], [1, 1], [0, 0])
+            && (conv.input.width, conv.input.height) == (conv.output.width, conv.output.height)
+            && follow(&conv.input)
+            && follow(&conv.output)
+            && added.is_none_or(|added| follow(&added.picture));
+        if let (true, [region]) = (flat, &mut self.regions[..]) {
+            (region.rows, region.columns) = (0..1, 0..conv.output.height * conv.output.width);
+            return true;
+        }
+        false
+    }
+
+    fn cut(&mut self, conv: &Conv, flat: bool, cut: Cut) {
+        let groups = conv.output.blocks().div_ceil(GROUP);
+        let pixels = conv.output.height * conv.output.width;
+        let wanted = cut.pieces(pixels * self.terms * conv.output.blocks());
+        if flat {
+            let bytes = pixels * conv.input.channels * size_of::<f32>();
+            let most = pixels.div_ceil(2 * tile::pixels(self.instructions, GROUP, Step::Block));
+            let parts = bytes.div_ceil(INPUT_BYTES).max(wanted.min(most)).min(pixels);
+            let group_parts = wanted.div_ceil(parts).min(groups);
+            for columns in ranges(pixels, parts) {
+                for groups in ranges(groups, group_parts) {
+                    self.pieces.push(Piece { regions: 0..1, rows: 0..1, columns: Some(columns.clone()), groups });
+                }
+            }
+            return;
+        }
+        let row_bytes = conv.stride[0] * conv.input.width * conv.input.channels * size_of::<f32>();
+        let mut first = 0;
+        while let Some(region) = self.regions.get(first) {
+            let same = self.regions[first..].iter().take_while(|r| r.rows == region.rows).count();
+            let rows = region.rows.clone();
+            let parts = (row_bytes * rows.len()).div_ceil(INPUT_BYTES);
+            let share = (wanted * rows.len()).div_ceil(conv.output.height);
+            let parts = parts.max(share).clamp(1, rows.len());
+            let group_parts = share.div_ceil(parts).clamp(1, groups);
+            for part in ranges(rows.len(), parts) {
+                for groups in ranges(groups, group_parts) {
+                    let rows = rows.start + part.start..rows.start + part.end;
+                    self.pieces.push(Piece { regions: first..first + same, rows, columns: None, groups });
+                }
+            }
+            first += same;
+        }
+    }
+}
+
+/// Weights in the order of the sum: for each group of blocks, for each term, the blocks side by side.
+fn pack(conv: &Conv, atoms: &[Atom], terms: usize, lanes: usize) -> AlignedFloats {
+    let blocks = conv.output.blocks();
+    let mut packed = AlignedFloats::zeros(blocks * lanes * terms);
+    let [rows, columns] = conv.kernel;
+    for o in 0..conv.output.channels {
+        let (block, lane) = (o / lanes, o % lanes);
+        let group = block / GROUP;
+        let width = GROUP.min(blocks - group * GROUP) * lanes;
+        let begin = group * GROUP * lanes * terms + block % GROUP * lanes + lane;
+        for atom in atoms {
+            let [j, k] = atom.tap;
+            for i in 0..atom.len {
+                let from = ((o * conv.input.channels + atom.channel + i) * rows + j) * columns + k;
+                packed[begin + (atom.term + i) * width] = conv.weights[from];
+            }
+        }
+    }
+    packed
+}
+
+mod run {
+    #![expect(unsafe_code, reason = "kernels work on memory through pointers")]
+
+    use super::*;
+
+    /// Where a step's memory is, for the time of one run.
+    struct Places {
+        input: *const f32,
+        output: *mut f32,
+        /// What is added, where something is.
+        added: *const f32,
+    }
+
+    // SAFETY: what is read through them nobody writes during the run, and pieces write elements of their own.
+    unsafe impl Sync for Places {}
+
+    impl Dense {
+        /// Computes it.
+        pub(crate) fn run(&self, memory: &mut Memory, pool: &Pool) {
+            let ([output], others) = memory.writing([self.output]);
+            let added = self.finish.residual.as_ref().map(|added| others.floats(added.span).as_ptr());
+            let places = Places {
+                input: others.floats(self.input).as_ptr(),
+                output: output.floats().as_mut_ptr(),
+                added: added.unwrap_or(std::ptr::null()),
+            };
+            pool.run(self.pieces.len(), &|piece| self.piece(&self.pieces[piece], &places));
+        }
+
+        fn piece(&self, piece: &Piece, places: &Places) {
+            for group in piece.groups.clone() {
+                for region in &self.regions[piece.regions.clone()] {
+                    let columns = piece.columns.clone().unwrap_or_else(|| region.columns.clone());
+                    // Columns at the edges are few, and have many pixels.
+                    if columns.len() < 4 && columns.len() < piece.rows.len() {
+                        for x in columns {
+                            self.line(region, group, [piece.rows.start, x], piece.rows.len(), 0, places);
+                        }
+                    } else {
+                        for y in piece.rows.clone() {
+                            self.line(region, group, [y, columns.start], columns.len(), 1, places);
+                        }
+                    }
+                }
+            }
+        }
+
+        /// Computes `count` pixels from one on, along rows (axis 1) or columns (axis 0), for a group of blocks.
+        fn line(&self, region: &Region, group: usize, [y, x]: [usize; 2], count: usize, axis: usize, places: &Places) {
+            let lanes = self.instructions.lanes();
+            let first = group * GROUP;
+            let blocks = GROUP.min(self.written.blocks() - first);
+            let [block_step, row, column] = self.written.strides;
+            let window = self.window + (y * self.window_steps[0] + x * self.window_steps[1]) as isize;
+            let step = self.window_steps[axis];
+            let output_step = [row, column][axis];
+            let to = self.written.offset + first * block_step + y * row + x * column;
+            let kind = Step::of(step, lanes);
+            let most = tile::pixels(self.instructions, blocks, kind);
+            let tiles_at_once = if self.finish.is_a_pass() { TILES_A_PASS } else { usize::MAX };
+            // As even as can be: a small tile takes nearly as long as a large one.
+            let tiles = count.div_ceil(most);
+            let (least, larger) = (count / tiles, count % tiles);
+            let mut strip = Strip {
+                input: places.input.wrapping_offset(window),
+                input_step: step,
+                output: places.output.wrapping_add(to),
+                output_step,
+                block_step,
+                weights: self.weights[first * lanes * self.terms..].as_ptr(),
+                bias: self.bias[first * lanes..].as_ptr(),
+                runs: &region.runs,
+                limits: self.finish.limits(),
+                tiles: 0,
+            };
+            let mut done = 0;
+            for (pixels, tiles) in [(least + 1, larger), (least, tiles - larger)] {
+                let mut left = tiles;
+                while left > 0 {
+                    strip.tiles = left.min(tiles_at_once);
+                    left -= strip.tiles;
+                    // SAFETY: the pixels are some of the region, for all of which the taps of its runs are inside of the
+                    // input's span; what is written is inside of the output's, and no other piece writes it. Weights and
+                    // bias are there for all terms of all blocks.
+                    unsafe { strip.run(self.instructions, blocks, pixels, kind) };
+                    let some = strip.tiles * pixels;
+                    if self.finish.is_a_pass() {
+                        self.pass([first, blocks], [y, x], done, some, axis, places);
+                    }
+                    done += some;
+                    strip.input = strip.input.wrapping_add(some * step);
+                    strip.output = strip.output.wrapping_add(some * output_step);
+                }
+            }
+        }
+
+        /// Ends the sums of `count` pixels of a line, after the first `done`.
+        fn pass(
+            &self,
+            [first, blocks]: [usize; 2],
+            [y, x]: [usize; 2],
+            done: usize,
+            count: usize,
+            axis: usize,
+            places: &Places,
+        ) {
+            for block in first..first + blocks {
+                let place = |picture: &Picture| {
+                    let [b, row, column] = picture.strides;
+                    let step = [row, column][axis];
+                    (picture.offset + block * b + y * row + x * column + done * step, step)
+                };
+                let (to, step) = place(&self.written);
+                let (from, added_step) = self.finish.residual.as_ref().map_or((0, 0), |added| place(&added.picture));
+                let line = Line {
+                    output: places.output.wrapping_add(to),
+                    added: places.added.wrapping_add(from),
+                    count,
+                    steps: [step, added_step],
+                    block,
+                };
+                // SAFETY: the pixels are inside of the output's span, which is this piece's here, and of the residual's, which
+                // is of the same size.
+                unsafe { self.finish.pass(line) };
+            }
+        }
+    }
+}
