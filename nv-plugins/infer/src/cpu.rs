@@ -10,11 +10,12 @@ mod memory;
 mod pool;
 mod scalar;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 
-pub(crate) use executor::{Executor, Packed, RunError};
+pub(crate) use executor::{Executor, Packed, RunError, rounded};
 pub use level::SimdLevel;
 pub(crate) use memory::Memory;
 pub(crate) use pool::Pool;
-pub(crate) use scalar::run as run_scalar;
+pub(crate) use scalar::{ERF_DENOMINATOR, ERF_NUMERATOR, run as run_scalar};
+pub(crate) use walk::walk;

@@ -12,7 +12,7 @@ use super::Memory;
 use super::memory::{Others, Written};
 use crate::plan::{Action, Span, View};
 
-pub(crate) use elementwise::{erf, unary};
+pub(crate) use elementwise::{ERF_DENOMINATOR, ERF_NUMERATOR, erf, unary};
 
 /// Does what the step says.
 ///
