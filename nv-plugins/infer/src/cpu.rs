@@ -12,13 +12,14 @@ mod pool;
 mod scalar;
 mod simd;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vector;
 mod walk;
 
-pub(crate) use executor::{Executor, RunError};
+pub(crate) use executor::{Executor, RunError, rounded};
 pub use level::SimdLevel;
 pub(crate) use memory::Memory;
 pub(crate) use pool::Pool;
-pub(crate) use scalar::run as run_scalar;
+pub(crate) use scalar::{ERF_DENOMINATOR, ERF_NUMERATOR, run as run_scalar};
 pub(crate) use vector::Packed;
+pub(crate) use walk::walk;

@@ -1,23 +1,35 @@
-//! The device side of the GPU executor: which adapter, one device for the process, what it fails with, compiled kernels,
-//! results on their way back.
+//! Runs a [`Plan`](crate::plan::Plan) on a GPU: which adapter, one device for the process, what it fails with, compiled
+//! kernels, results on their way back; and [`Executor`], which has a kernel written for each step and dispatches them.
 //!
-//! Nothing here knows a model. wgpu's own log goes to the `log` crate under the targets `wgpu_core`, `wgpu_hal` and
+//! wgpu's own log goes to the `log` crate under the targets `wgpu_core`, `wgpu_hal` and
 //! `naga`; on a machine without a driver it calls that an error there, which here is an ordinary answer.
 
-#![allow(dead_code, reason = "the executor that drives it is the next step")]
+#![allow(dead_code, unused_imports, reason = "the session that uses it is being written")]
 
 mod adapter;
+mod arena;
 mod cache;
 mod context;
 mod error;
+mod executor;
 mod pipeline;
 mod preprocess;
 mod readback;
+mod shader;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
+mod tuning;
+mod weights;
 
 pub use adapter::{AdapterDescription, AdapterFamily, AdapterKind};
 pub(crate) use adapter::{choose, descriptions, looked_for};
+pub(crate) use context::Context;
+pub(crate) use error::GpuError;
+pub(crate) use executor::{Executor, ExecutorOptions, InFlight, Placement};
+pub(crate) use pipeline::Checks;
+pub(crate) use weights::Weights;
 
 /// Whether this build can run a model on a GPU. As long as it can't, `auto` is the CPU whatever is there.
 pub(crate) const HAS_EXECUTOR: bool = false;

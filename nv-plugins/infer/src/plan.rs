@@ -21,7 +21,7 @@ pub(crate) use step::{
     Action, Activation, ArgMax, Conv, Function, Gather, Map, MatMul, NonMaxSuppression, Pool, PoolAxis, PoolKind,
     Reduce, Resample, Residual, Shuffle, Softmax, Step, Taps, TopK,
 };
-pub(crate) use view::{Picture, Span, View};
+pub(crate) use view::{Picture, Span, View, row_major};
 
 use std::sync::Arc;
 

@@ -139,7 +139,7 @@ fn whole(plan: &Plan, port: &Port) -> Option<Span> {
 
 /// A float as a whole number of a type: the nearest, of two equally near ones the even one, and none beyond what the type
 /// has.
-fn rounded(element: ElementType, value: f32) -> i32 {
+pub(crate) fn rounded(element: ElementType, value: f32) -> i32 {
     let value = value.round_ties_even();
     match element {
         ElementType::Uint8 => i32::from(value as u8),

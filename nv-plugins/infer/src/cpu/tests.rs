@@ -1,6 +1,6 @@
 //! Every kind of step against what its documentation says.
 
-mod convs;
+pub(crate) mod convs;
 mod plans;
 mod steps;
 mod vectors;
@@ -10,7 +10,7 @@ use crate::plan::{Action, ArrayId, Picture, Span, Values};
 use super::{Memory, scalar};
 
 /// Numbers that don't add up to round ones, from −1 to 1, different for each seed.
-fn numbers(seed: usize, len: usize) -> Vec<f32> {
+pub(crate) fn numbers(seed: usize, len: usize) -> Vec<f32> {
     let mut state = seed as u64 ^ 0x9E37_79B9_7F4A_7C15;
     let next = || {
         // SplitMix64 (Steele et al., 2014).
@@ -23,16 +23,16 @@ fn numbers(seed: usize, len: usize) -> Vec<f32> {
 }
 
 /// A picture that holds these values (channels × rows × columns), and the array that it is all of. Whatever is not a channel
-/// is NaN. Between rows there may be a gap.
-fn picture(
+/// is NaN. Between rows there may be a gap of so many pixels.
+pub(crate) fn picture(
     array: u32,
     values: &[f32],
     [channels, height, width]: [usize; 3],
     block: usize,
     gap: usize,
 ) -> (Picture, Values) {
-    let mut picture = Picture::blocked(ArrayId(array), 3, [channels, height, width], block);
-    picture.strides[1] += gap;
+    let mut picture = Picture::blocked(ArrayId(array), 3 * block, [channels, height, width], block);
+    picture.strides[1] += gap * block;
     picture.strides[0] = picture.strides[1] * height;
     let mut data = vec![f32::NAN; picture.span().map_or(0, |span| span.end)];
     for (i, value) in values.iter().enumerate() {

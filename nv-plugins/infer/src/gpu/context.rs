@@ -172,6 +172,21 @@ impl Context {
         }
     }
 
+    /// A buffer that holds `bytes`, a multiple of four, from the next submission on.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `Invalid` beyond the adapter's limits, `Lost`.
+    pub(crate) fn upload(&self, what: &str, bytes: &[u8], usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, GpuError> {
+        let usage = usage | wgpu::BufferUsages::COPY_DST;
+        let size = bytes.len() as u64;
+        let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+        self.scoped(what, || {
+            let buffer = self.device.create_buffer(&descriptor);
+            self.queue.write_buffer(&buffer, 0, bytes);
+            buffer
+        })
+    }
+
     /// Waits until a submission and all before it are done, for at most `limit`, and calls back for what was mapped.
     ///
     /// # Errors

@@ -42,6 +42,28 @@ pub(crate) enum GpuError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A plan that contradicts itself, which is a defect of whatever made it.
+    #[error("{node}: {reason}")]
+    Plan {
+        /// The step's node.
+        node: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What a step can't do with the data that there is.
+    #[error("{node}: {reason}")]
+    Step {
+        /// The step's node: `Gather node "g"`.
+        node: String,
+        /// What is wrong with the data.
+        reason: String,
+    },
+    /// A run more than there may be at once.
+    #[error("{most} runs are in flight, which is the most; one has to be finished first")]
+    Busy {
+        /// How many there may be.
+        most: usize,
+    },
     /// The device is gone for good: reset, unplugged, its driver at fault. Another one can be asked for.
     #[error("the GPU was lost: {reason}")]
     Lost {

@@ -8,27 +8,27 @@ use crate::plan::{Action, Activation, Conv, Pool, PoolAxis, PoolKind, Residual, 
 
 /// A convolution as a person would give it.
 #[derive(Clone, Debug)]
-pub(super) struct ConvCase {
-    pub(super) depthwise: bool,
-    pub(super) channels: usize,
+pub(crate) struct ConvCase {
+    pub(crate) depthwise: bool,
+    pub(crate) channels: usize,
     /// Ignored where depthwise.
-    pub(super) outputs: usize,
-    pub(super) size: [usize; 2],
-    pub(super) out: [usize; 2],
-    pub(super) kernel: [usize; 2],
-    pub(super) stride: [usize; 2],
-    pub(super) dilation: [usize; 2],
-    pub(super) pad: [usize; 2],
-    pub(super) bias: bool,
-    pub(super) activation: Option<Activation>,
-    pub(super) residual: Option<Residual>,
+    pub(crate) outputs: usize,
+    pub(crate) size: [usize; 2],
+    pub(crate) out: [usize; 2],
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    pub(crate) pad: [usize; 2],
+    pub(crate) bias: bool,
+    pub(crate) activation: Option<Activation>,
+    pub(crate) residual: Option<Residual>,
     /// Whether the input is not blocked.
-    pub(super) plain: bool,
-    pub(super) gap: usize,
+    pub(crate) plain: bool,
+    pub(crate) gap: usize,
 }
 
 impl ConvCase {
-    pub(super) fn outputs(&self) -> usize {
+    pub(crate) fn outputs(&self) -> usize {
         if self.depthwise { self.channels } else { self.outputs }
     }
 
@@ -46,7 +46,7 @@ impl ConvCase {
     }
 
     /// The step, and the arrays: input, what is added, output.
-    pub(super) fn build(&self, block: usize) -> (Conv, Vec<Values>) {
+    pub(crate) fn build(&self, block: usize) -> (Conv, Vec<Values>) {
         let shape = [self.channels, self.size[0], self.size[1]];
         let out_shape = [self.outputs(), self.out[0], self.out[1]];
         let plain = self.plain && !self.depthwise;
@@ -71,7 +71,7 @@ impl ConvCase {
     }
 
     /// What it gives, channel by channel, in 64 bits.
-    pub(super) fn reference(&self) -> Vec<f64> {
+    pub(crate) fn reference(&self) -> Vec<f64> {
         let (input, weights, bias, added) = (self.input(), self.weights(), numbers(3, self.outputs()), self.added());
         let ([h, w], [rows, columns]) = (self.size, self.kernel);
         let mut out = Vec::new();
@@ -117,7 +117,7 @@ impl ConvCase {
 }
 
 /// The functions that convolutions end with, in 64 bits.
-pub(super) fn exact(function: Unary, x: f64) -> f64 {
+pub(crate) fn exact(function: Unary, x: f64) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     match function {
         Unary::Relu => x.max(0.0),
@@ -152,7 +152,7 @@ pub(super) fn exact(function: Unary, x: f64) -> f64 {
 }
 
 /// Activations of all kinds, for this many channels.
-pub(super) fn activation(channels: usize) -> impl Strategy<Value = Option<Activation>> {
+pub(crate) fn activation(channels: usize) -> impl Strategy<Value = Option<Activation>> {
     let unary = prop::sample::select(vec![
         Unary::Relu,
         Unary::LeakyRelu { alpha: 0.1 },
@@ -176,7 +176,7 @@ pub(super) fn activation(channels: usize) -> impl Strategy<Value = Option<Activa
 
 prop_compose! {
     /// Convolutions of all kinds: odd channels, one pixel, windows that hang out on every side.
-    pub(super) fn conv_case()(
+    pub(crate) fn conv_case()(
         depthwise in any::<bool>(),
         channels in 1usize..40,
         outputs in 1usize..70,
@@ -230,16 +230,16 @@ proptest! {
 
 /// A pool as a person would give it.
 #[derive(Clone, Debug)]
-pub(super) struct PoolCase {
-    pub(super) average: bool,
-    pub(super) channels: usize,
-    pub(super) size: [usize; 2],
-    pub(super) kernel: [usize; 2],
-    pub(super) stride: [usize; 2],
-    pub(super) dilation: [usize; 2],
-    pub(super) pad: [usize; 2],
+pub(crate) struct PoolCase {
+    pub(crate) average: bool,
+    pub(crate) channels: usize,
+    pub(crate) size: [usize; 2],
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    pub(crate) pad: [usize; 2],
     /// Whether padding counts in a mean.
-    pub(super) count_pad: bool,
+    pub(crate) count_pad: bool,
 }
 
 impl PoolCase {
@@ -260,7 +260,7 @@ impl PoolCase {
         numbers(6, self.channels * self.size[0] * self.size[1])
     }
 
-    pub(super) fn build(&self, block: usize) -> (Pool, Vec<Values>) {
+    pub(crate) fn build(&self, block: usize) -> (Pool, Vec<Values>) {
         let (rows, columns) = (self.axis(0), self.axis(1));
         let (input, first) = picture(0, &self.input(), [self.channels, self.size[0], self.size[1]], block, 0);
         let (output, second) = picture(1, &[], [self.channels, rows.len(), columns.len()], block, 7);
@@ -268,7 +268,7 @@ impl PoolCase {
         (Pool { kind, input, rows, columns, dilation: self.dilation, output }, vec![first, second])
     }
 
-    pub(super) fn reference(&self) -> Vec<f64> {
+    pub(crate) fn reference(&self) -> Vec<f64> {
         let (input, [h, w]) = (self.input(), self.size);
         let mut out = Vec::new();
         for c in 0..self.channels {
@@ -292,7 +292,7 @@ impl PoolCase {
 }
 
 prop_compose! {
-    pub(super) fn pool_case()(
+    pub(crate) fn pool_case()(
         average in any::<bool>(),
         channels in 1usize..40,
         size in [1usize..20, 1usize..20],

@@ -1,0 +1,270 @@
+//! From a step to the WGSL that computes it.
+//!
+//! Each kind of step has a module that writes the text of its kernel, with all shapes as constants: drivers unroll loops whose
+//! ends they know. Where arrays lie, and where in an array a step begins, is no part of the text but comes in a small uniform,
+//! so that equal steps have equal texts, which are compiled once.
+//!
+//! A dispatch's third dimension is the entry of the batch. No kernel knows how many entries there are, and none exchanges
+//! anything between entries: what is computed of one does not depend on the others.
+
+mod arg_max;
+mod conv;
+mod depthwise;
+mod function;
+mod gather;
+mod map;
+mod matmul;
+mod pool;
+mod reduce;
+mod resample;
+mod shuffle;
+mod softmax;
+#[cfg(test)]
+mod tests;
+mod tiled;
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use crate::gpu::tuning::Tuning;
+use crate::gpu::weights::Packing;
+use crate::plan::{Action, Array, ArrayId, Kind, View};
+
+/// A kernel for one step.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// What kind of step it is for, as errors name it.
+    pub(super) label: &'static str,
+    pub(super) source: String,
+    /// What it is bound to, from binding 1 on. Binding 0 are the places of the arrays among them ([`place`]).
+    pub(super) operands: Vec<Operand>,
+    /// How many workgroups there are for one entry.
+    pub(super) groups: [u32; 2],
+}
+
+/// Something that a kernel is bound to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Operand {
+    /// A whole array. The kernel's view of it begins at `offset`, in numbers; it takes them by one or by four.
+    Array { id: ArrayId, offset: usize, lanes: usize },
+    /// Numbers of the step itself, as bits.
+    Table(Arc<[u32]>),
+    /// The weights of the step, which is a convolution.
+    Weights { packing: Packing, uniform: bool },
+}
+
+/// Writes the kernel for a step; `None` where the step can't be done on a device, for needing what is known only in a run.
+pub(super) fn program(action: &Action, arrays: &[Array], tuning: &Tuning) -> Option<Program> {
+    let draft = Draft::new(arrays, tuning);
+    let program = match action {
+        Action::Conv(step) if step.depthwise => Some(depthwise::program(step, draft)),
+        Action::Conv(step) if tiled::fits(step, tuning) => Some(tiled::program(step, draft)),
+        Action::Conv(step) => Some(conv::program(step, draft)),
+        Action::Pool(step) => Some(pool::program(step, draft)),
+        Action::Map(step) => Some(map::program(step, draft)),
+        Action::Reduce(step) => Some(reduce::program(step, draft)),
+        Action::MatMul(step) => Some(matmul::program(step, draft)),
+        Action::Softmax(step) => Some(softmax::program(step, draft)),
+        Action::Resample(step) => Some(resample::program(step, draft)),
+        Action::Gather(step) => gather::program(step, draft),
+        Action::ArgMax(step) => Some(arg_max::program(step, draft)),
+        Action::Shuffle(step) => shuffle::program(step, draft),
+        Action::TopK(_) | Action::NonMaxSuppression(_) => None,
+    };
+    program.filter(|program| program.groups.iter().all(|n| *n as usize <= MAX_GROUPS))
+}
+
+/// What binding 0 holds for an array: where the kernel's view begins in an entry, and how far entries are apart, both counted
+/// in what the kernel takes the array by.
+pub(super) fn place(arrays: &[Array], id: ArrayId, offset: usize, lanes: usize) -> [u32; 4] {
+    [(offset / lanes) as u32, (entry_stride(arrays, id) / lanes) as u32, 0, 0]
+}
+
+/// From one entry of an array to the next, in numbers: constants are shared by all.
+fn entry_stride(arrays: &[Array], id: ArrayId) -> usize {
+    let array = &arrays[id.index()];
+    if array.constant.is_some() { 0 } else { array.len }
+}
+
+/// What a kernel takes an array by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Element {
+    /// A number of this kind.
+    One(Kind),
+    /// Four of them, side by side.
+    Four(Kind),
+}
+
+impl Element {
+    fn lanes(self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Four(_) => 4,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::One(Kind::Float) => "f32",
+            Self::One(Kind::Int) => "i32",
+            Self::Four(Kind::Float) => "vec4<f32>",
+            Self::Four(Kind::Int) => "vec4<i32>",
+        }
+    }
+}
+
+/// Lines of WGSL.
+#[derive(Debug, Default)]
+struct Code(String);
+
+impl Code {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        // A String takes everything.
+        let _ = self.0.write_fmt(line);
+        self.0.push('\n');
+    }
+}
+
+/// Adds a line to a [`Code`].
+macro_rules! line {
+    ($code:expr, $($text:tt)*) => { $code.line(format_args!($($text)*)) };
+}
+use line;
+
+/// A kernel that is being written.
+struct Draft<'a> {
+    arrays: &'a [Array],
+    tuning: &'a Tuning,
+    head: Code,
+    /// The first lines of `main`.
+    begin: Code,
+    operands: Vec<Operand>,
+    placed: usize,
+}
+
+impl<'a> Draft<'a> {
+    fn new(arrays: &'a [Array], tuning: &'a Tuning) -> Self {
+        let (head, begin, operands) = Default::default();
+        Self { arrays, tuning, head, begin, operands, placed: 0 }
+    }
+
+    fn kind(&self, id: ArrayId) -> Kind {
+        self.arrays[id.index()].kind
+    }
+
+    /// Whether a view that begins at `offset` and steps by these strides can be taken by fours.
+    fn by_four(&self, id: ArrayId, offset: usize, mut strides: impl Iterator<Item = isize>) -> bool {
+        let whole = |n: usize| n.is_multiple_of(4);
+        let constant = self.arrays[id.index()].constant.is_some();
+        // A constant's memory is rounded up to fours, an entry's is not.
+        (constant || whole(self.arrays[id.index()].len)) && whole(offset) && strides.all(|s| s % 4 == 0)
+    }
+
+    /// Binds an array under a name. The kernel finds the view's first element of its entry at `{name}_at`.
+    ///
+    /// All are bound as writable, since arrays that a kernel reads share a buffer with the one that it writes.
+    fn array(&mut self, name: &str, id: ArrayId, offset: usize, element: Element) {
+        let (binding, ty) = (self.operands.len() + 1, element.text());
+        let access = if self.arrays[id.index()].constant.is_some() { "read" } else { "read_write" };
+        line!(self.head, "@group(0) @binding({binding}) var<storage, {access}> {name}: array<{ty}>;");
+        let n = self.placed;
+        line!(self.begin, "    let {name}_at = place[{n}].x + group.z * place[{n}].y;");
+        self.placed += 1;
+        self.operands.push(Operand::Array { id, offset, lanes: element.lanes() });
+    }
+
+    /// Binds numbers of the step itself, as an array of `ty`.
+    fn table(&mut self, name: &str, ty: &str, words: Vec<u32>) {
+        let binding = self.operands.len() + 1;
+        line!(self.head, "@group(0) @binding({binding}) var<storage, read> {name}: array<{ty}>;");
+        self.operands.push(Operand::Table(words.into()));
+    }
+
+    /// Binds the weights of the step as `w`, `len` times four numbers.
+    fn weights(&mut self, packing: Packing, len: usize) {
+        let binding = self.operands.len() + 1;
+        let uniform = self.tuning.uniform_weights && len * 16 <= self.tuning.max_uniform_bytes;
+        if uniform {
+            line!(self.head, "@group(0) @binding({binding}) var<uniform> w: array<vec4<f32>, {len}>;");
+        } else {
+            line!(self.head, "@group(0) @binding({binding}) var<storage, read> w: array<vec4<f32>>;");
+        }
+        self.operands.push(Operand::Weights { packing, uniform });
+    }
+
+    /// Ends a kernel whose workgroups are `groups` for an entry, of `workgroup` invocations each. In the body `group` is the
+    /// workgroup and `lane` the invocation in it.
+    fn finish(self, label: &'static str, workgroup: usize, body: Code, groups: [usize; 2]) -> Program {
+        let (head, begin, n) = (self.head.0, self.begin.0, self.placed);
+        let subgroup =
+            if body.0.contains("subgroup_lane") { ", @builtin(subgroup_invocation_id) subgroup_lane: u32" } else { "" };
+        let source = format!(
+            "@group(0) @binding(0) var<uniform> place: array<vec4<u32>, {n}>;
+{head}@compute @workgroup_size({workgroup})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32{subgroup}) {{
+{begin}{body}}}
+",
+            body = body.0
+        );
+        Program { label, source, operands: self.operands, groups: groups.map(|n| n as u32) }
+    }
+
+    /// Ends a kernel that does the same for each `i` below `count`.
+    fn finish_each(self, label: &'static str, count: usize, body: &Code) -> Program {
+        let (code, groups, workgroup) = each(self.tuning.workgroup, count, body);
+        self.finish(label, workgroup, code, groups)
+    }
+}
+
+/// The most workgroups in one dimension of a dispatch.
+const MAX_GROUPS: usize = 65535;
+
+fn each(workgroup: usize, count: usize, body: &Code) -> (Code, [usize; 2], usize) {
+    let groups = count.div_ceil(workgroup).max(1);
+    let spread = [groups.min(MAX_GROUPS), groups.div_ceil(MAX_GROUPS)];
+    let number = if spread[1] > 1 { format!("(group.y * {MAX_GROUPS}u + group.x)") } else { "group.x".into() };
+    let mut code = Code::default();
+    line!(code, "    let i = {number} * {workgroup}u + lane;");
+    line!(code, "    if (i < {count}u) {{");
+    code.0.push_str(&body.0);
+    line!(code, "    }}");
+    (code, spread, workgroup)
+}
+
+/// Takes an index apart: from `{from}` to `{name}0`, `{name}1`, … below `dims`, the last varying fastest.
+fn coordinates(code: &mut Code, from: &str, name: &str, dims: &[usize]) {
+    let mut rest = from.to_owned();
+    for (d, &dim) in dims.iter().enumerate().rev() {
+        if d == 0 {
+            line!(code, "    let {name}0 = {rest};");
+        } else {
+            line!(code, "    let {name}{d} = {rest} % {dim}u;");
+            line!(code, "    let {name}{d}_rest = {rest} / {dim}u;");
+            rest = format!("{name}{d}_rest");
+        }
+    }
+}
+
+/// The position `{at} + {name}0·strides[0] + …`, where strides count numbers and the array is taken by `lanes` of them. A
+/// backward stride wraps round, and what is added wraps back.
+fn position(at: &str, name: &str, strides: &[isize], lanes: usize) -> String {
+    let mut text = at.to_owned();
+    for (d, &stride) in strides.iter().enumerate() {
+        let _ = match stride / lanes as isize {
+            0 => Ok(()),
+            1 => write!(text, " + {name}{d}"),
+            stride => write!(text, " + {name}{d} * {}u", stride as u32),
+        };
+    }
+    text
+}
+
+/// A finite number as a WGSL expression.
+fn number(value: f32) -> String {
+    format!("{value:?}f")
+}
+
+/// A view's strides, those of its last `n` dimensions alone.
+fn last(view: &View, n: usize) -> &[isize] {
+    &view.strides[view.strides.len() - n..]
+}

@@ -1,0 +1,63 @@
+//! What kernels look like on which adapter.
+
+use crate::gpu::adapter::{AdapterDescription, AdapterFamily};
+
+/// The choices that kernels depend on besides their step. They change how long a step takes, and in which order a sum's terms
+/// are added, but not what is computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tuning {
+    pub(super) family: ConvFamily,
+    /// Invocations in a workgroup, where they have nothing to do with one another.
+    pub(super) workgroup: usize,
+    /// Whether weights go into a uniform buffer where they fit in.
+    pub(super) uniform_weights: bool,
+    /// The most bytes in a uniform buffer.
+    pub(super) max_uniform_bytes: usize,
+    /// Storage buffers that a kernel may be given.
+    pub(super) max_storage_buffers: usize,
+    /// The most sums that an invocation of a convolution keeps.
+    pub(super) max_sums: usize,
+}
+
+/// How convolutions share what they read between invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ConvFamily {
+    /// Each lane of a subgroup holds other weights and hands them to the rest. For where loads are dear and lanes exchange
+    /// values for nothing, as where subgroups are SIMD registers.
+    Broadcast,
+    /// Workgroups put tiles of weights and pixels into memory that they share. For GPUs where that is fast.
+    Shared,
+    /// Every invocation reads its weights, which are the same for all of a workgroup. Needs nothing; fast where such loads
+    /// are.
+    Uniform,
+}
+
+impl Tuning {
+    /// The rules for an adapter.
+    pub(crate) fn of(adapter: &AdapterDescription, limits: &wgpu::Limits) -> Self {
+        // Eight lanes hold 32 weights.
+        let broadcasts = adapter.subgroup_size.is_some_and(|[least, _]| least >= 8);
+        let family = match adapter.family {
+            AdapterFamily::Llvmpipe | AdapterFamily::Intel if broadcasts => ConvFamily::Broadcast,
+            AdapterFamily::Nvidia | AdapterFamily::Amd | AdapterFamily::Apple => ConvFamily::Shared,
+            _ => ConvFamily::Uniform,
+        };
+        let is_llvmpipe = adapter.family == AdapterFamily::Llvmpipe;
+        Self {
+            family,
+            workgroup: if is_llvmpipe { 16 } else { 64 },
+            // llvmpipe reads them in half the time.
+            uniform_weights: family != ConvFamily::Shared,
+            max_uniform_bytes: (limits.max_uniform_buffer_binding_size as usize).min(1 << 16),
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage as usize,
+            // llvmpipe keeps them in the CPU's nearest cache, for which a load costs as much as fifty sums.
+            max_sums: if is_llvmpipe { 128 } else { 32 },
+        }
+    }
+
+    /// The same with another family.
+    #[cfg(test)]
+    pub(crate) fn with(self, family: ConvFamily) -> Self {
+        Self { family, ..self }
+    }
+}
