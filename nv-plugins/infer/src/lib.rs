@@ -34,6 +34,7 @@ mod model;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 mod wire;
 
 pub use describe::ModelDescription;

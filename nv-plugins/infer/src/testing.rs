@@ -86,6 +86,17 @@ impl OnnxBuilder {
         self
     }
 
+    /// Adds an `int64` tensor of one value and no dimensions: a bound, a count.
+    pub fn scalar(mut self, name: &str, value: i64) -> Self {
+        self.graph.initializer.push(onnx::TensorProto {
+            name: Some(name.into()),
+            data_type: Some(onnx::DataType::INT64),
+            int64_data: vec![value],
+            ..Default::default()
+        });
+        self
+    }
+
     /// Adds a node without attributes, named after its first output.
     pub fn node(mut self, operator: &str, inputs: &[&str], outputs: &[&str]) -> Self {
         self.graph.node.push(onnx::NodeProto {
@@ -144,6 +155,19 @@ impl OnnxBuilder {
                 name: Some(name.into()),
                 ints: values.into(),
                 r#type: Some(onnx::AttributeType::INTS),
+                ..Default::default()
+            });
+        }
+        self
+    }
+
+    /// Gives the last node an attribute of several numbers.
+    pub fn attribute_floats(mut self, name: &str, values: &[f32]) -> Self {
+        if let Some(node) = self.graph.node.last_mut() {
+            node.attribute.push(onnx::AttributeProto {
+                name: Some(name.into()),
+                floats: values.into(),
+                r#type: Some(onnx::AttributeType::FLOATS),
                 ..Default::default()
             });
         }

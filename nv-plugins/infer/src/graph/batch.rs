@@ -4,11 +4,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::constant::Constant;
-use super::infer::{Inference, describe, finish};
+use super::infer::{Inference, describe, disbelieve, finish};
 use super::ir::{Graph, Node, ValueId};
 use super::op::{Coordinates, Op};
 use super::shapes::{self, Inputs, axes_at, axis_of, ordered_axes, permutation};
 use super::size::{Size, shape_text};
+use crate::text::{short_name, shortened};
 
 /// A graph that computes any number of entries, each as it would be alone.
 pub(crate) struct Batched {
@@ -29,14 +30,8 @@ pub(crate) fn free(imported: &Graph) -> Result<Batched, String> {
     let batch = Size::symbol(&symbol);
     let mut pass = Pass { graph: imported.clone(), batch, symbol, of_one, ..Default::default() };
     pass.graph.sweep();
-    for node in &imported.nodes {
-        for &output in &node.outputs {
-            if imported.constant(output).is_none() {
-                // What the file declares was true of the batch that it was exported with.
-                pass.graph.value_mut(output).shape = None;
-            }
-        }
-    }
+    // What the file declares was true of the batch that it was exported with.
+    disbelieve(&mut pass.graph);
     for &input in &imported.inputs {
         if let Some(batch) = pass.graph.value_mut(input).shape.as_mut().and_then(|shape| shape.first_mut()) {
             *batch = pass.batch.clone();
@@ -70,7 +65,7 @@ fn symbol(graph: &Graph) -> Result<String, String> {
             return Err(format!("input {:?} has no batch dimension", value.name));
         };
         if batch.is_some_and(|batch| batch != first) {
-            return Err(format!("inputs differ in their batch: {first} in {:?}", value.name));
+            return Err(format!("inputs differ in their batch: {} in {:?}", shortened(first, 80), value.name));
         }
         batch = Some(first);
         rest.iter().for_each(|d| d.collect_symbols(&mut others));
@@ -85,7 +80,7 @@ fn symbol(graph: &Graph) -> Result<String, String> {
         None => {
             let name = batch.to_string();
             if others.contains(&name) {
-                Err(format!("{name} is the batch and another dimension too"))
+                Err(format!("{} is the batch and another dimension too", short_name(&name)))
             } else {
                 Ok(name)
             }
@@ -211,12 +206,10 @@ impl Pass {
         let node = &self.graph.nodes[index];
         let shape = node.input(0).and_then(|id| self.graph.shape(id));
         let (Some(shape), true) = (shape, self.of_one) else { return };
-        let axes = match node.input(1) {
-            Some(id) => self.graph.constant(id).and_then(|c| c.as_ints()).map(|axes| axes.into_owned()),
-            None => None,
-        };
         let rank = shape.len();
+        let axes = node.input(1).and_then(|id| self.graph.constant(id));
         let axes = axes.filter(|axes| axes.len() > 1 && axes.len() <= rank && shape[axis] == self.batch);
+        let axes = axes.and_then(|axes| axes.as_ints()).map(|axes| axes.into_owned());
         let Some(axes) = axes else { return };
         let others: Vec<i64> = axes.iter().copied().filter(|&a| axis_of(a, rank) != Ok(axis)).collect();
         if others.len() < axes.len() && !others.is_empty() {
@@ -257,9 +250,7 @@ impl Pass {
     }
 
     fn depends_on_batch(&self, sizes: &[Size]) -> bool {
-        let mut symbols = BTreeSet::new();
-        sizes.iter().for_each(|size| size.collect_symbols(&mut symbols));
-        symbols.contains(&self.symbol)
+        sizes.iter().any(|size| size.depends_on(&self.symbol))
     }
 
     /// Where the entries lie in a node's outputs, given where they lie in its inputs, at least one of which has them.
@@ -274,8 +265,13 @@ impl Pass {
             axis.filter(|_| !others).ok_or_else(|| "an input other than the first depends on the entry".into())
         };
         let mixes = |axis: usize| format!("it mixes entries: they lie along axis {axis}");
+        let ordered = |axes: &[i64], rank: usize| axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>();
         match &node.op {
             Op::Identity | Op::Dropout | Op::Cast(_) | Op::Unary(_) | Op::Clip | Op::Shape { .. } => alone(),
+            // Places are counted through all entries.
+            Op::MaxPool(_) if node.outputs.len() > 1 => {
+                Err("the places that it gives depend on the entries before".into())
+            }
             Op::Conv { .. }
             | Op::ConvTranspose { .. }
             | Op::MaxPool(_)
@@ -341,6 +337,12 @@ impl Pass {
             }
             Op::Slice | Op::Pad(_) | Op::Resize(_) | Op::Tile | Op::Expand => {
                 let axis = alone()?;
+                if let Op::Resize(resize) = &node.op
+                    && resize.coordinates == Coordinates::TfCropAndResize
+                    && (resize.axes.is_empty() || ordered(&resize.axes, rank(0)?)?.contains(&axis))
+                {
+                    return Err("it crops along the batch too".into());
+                }
                 let from = shape(0).ok_or("the shape of its input is not known")?;
                 let to = out.ok_or("the shape of its output can't be told for every batch")?;
                 let skip = to.len().checked_sub(from.len()).ok_or("its output has fewer dimensions than its input")?;

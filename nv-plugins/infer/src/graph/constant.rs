@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rten_onnx::onnx::{DataLocation, TensorProto};
 
 use super::infer::MAX_RANK;
 use crate::ElementType;
+use crate::text::short_name;
 
 /// A tensor whose values are known. Cheap to clone: clones share the values, which are never copied out of the file's parsed
 /// form.
@@ -24,45 +26,60 @@ enum Values {
     Ints(Arc<Vec<i64>>),
     /// As the file has them: little-endian, packed.
     Bytes(Arc<Vec<u8>>),
-    /// They are not in the file.
-    Elsewhere,
 }
 
 impl Constant {
     /// A tensor of a file. Takes its values over; allocates nothing for what the file only declares.
     pub(crate) fn read(proto: &mut TensorProto) -> Result<Self, String> {
         let shape = proto.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
-        let shape = shape.map_err(|_| format!("it has the shape {:?}", proto.dims))?;
-        if shape.len() > MAX_RANK {
-            return Err(format!("it has {} dimensions; {MAX_RANK} are the most", shape.len()));
+        if proto.dims.len() > MAX_RANK {
+            return Err(format!("it has {} dimensions; {MAX_RANK} are the most", proto.dims.len()));
         }
+        let shape = shape.map_err(|_| format!("it has the shape {:?}", proto.dims))?;
         let len = volume(&shape).ok_or_else(|| format!("its shape {shape:?} has more elements than can be counted"))?;
         let element = ElementType::read(proto.data_type);
-        let values = if proto.data_location == Some(DataLocation::EXTERNAL) {
-            Values::Elsewhere
-        } else if let Some(raw) = proto.raw_data.take() {
-            Values::Bytes(Arc::new(raw.into_inner()))
+        if proto.data_location == Some(DataLocation::EXTERNAL) {
+            let place = proto.external_data.iter().find(|entry| entry.key.as_deref() == Some("location"));
+            let file = short_name(place.and_then(|entry| entry.value.as_deref()).unwrap_or_default());
+            return Err(format!("its values are in another file, {file:?}; only those in the model's own are read"));
+        }
+        let values = if let Some(raw) = proto.raw_data.take() {
+            let bytes = raw.into_inner();
+            if let Some(size) = element_size(element).filter(|size| bytes.len() % size != 0) {
+                return Err(format!("it has {} bytes, and {size} for each value", bytes.len()));
+            }
+            Values::Bytes(Arc::new(bytes))
         } else if !proto.float_data.is_empty() {
+            written(element, "float_data", &[ElementType::Float])?;
             Values::Floats(Arc::new(std::mem::take(&mut proto.float_data)))
         } else if !proto.int32_data.is_empty() {
-            Values::Ints(Arc::new(proto.int32_data.iter().map(|&v| i64::from(v)).collect()))
+            use ElementType as E;
+            written(element, "int32_data", &[E::Int32, E::Int8, E::Uint8, E::Bool, E::Float16])?;
+            Values::Ints(Arc::new(std::mem::take(&mut proto.int32_data).into_iter().map(i64::from).collect()))
         } else if !proto.int64_data.is_empty() {
+            written(element, "int64_data", &[ElementType::Int64])?;
             Values::Ints(Arc::new(std::mem::take(&mut proto.int64_data)))
         } else if !proto.double_data.is_empty() {
+            written(element, "double_data", &[ElementType::Double])?;
             let bytes = proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect();
             Values::Bytes(Arc::new(bytes))
         } else {
             Values::Bytes(Arc::default())
         };
-        let held = match &values {
-            Values::Floats(v) => Some(v.len()),
-            Values::Ints(v) => Some(v.len()),
-            // Of a type whose size isn't known here the values are not used either.
-            Values::Bytes(v) => element_size(element).map(|size| v.len() / size),
-            Values::Elsewhere => None,
-        };
+        // Of a type whose size isn't known here the values are not used either.
+        let held = element_size(element).map(|size| match &values {
+            Values::Floats(v) => v.len(),
+            Values::Ints(v) => v.len(),
+            Values::Bytes(v) => v.len() / size,
+        });
         if let Some(held) = held.filter(|&held| held != len) {
             return Err(format!("its shape {shape:?} calls for {len} values, {held} are there"));
+        }
+        let range = range(element);
+        if let Values::Ints(values) = &values
+            && let Some(value) = values.iter().find(|value| !range.contains(value))
+        {
+            return Err(format!("it has {value} among its values, of the type {element}"));
         }
         Ok(Self { element, shape, values })
     }
@@ -105,7 +122,7 @@ impl Constant {
         self.shape.iter().product()
     }
 
-    /// Its values, where they are whole numbers or truth values and in the file.
+    /// Its values, where they are whole numbers or truth values.
     pub(crate) fn as_ints(&self) -> Option<Cow<'_, [i64]>> {
         use ElementType as E;
         match (&self.values, self.element) {
@@ -113,12 +130,13 @@ impl Constant {
             (Values::Bytes(bytes), E::Int64) => Some(packed(bytes, i64::from_le_bytes)),
             (Values::Bytes(bytes), E::Int32) => Some(packed(bytes, |b| i64::from(i32::from_le_bytes(b)))),
             (Values::Bytes(bytes), E::Int8) => Some(packed(bytes, |b| i64::from(i8::from_le_bytes(b)))),
-            (Values::Bytes(bytes), E::Uint8 | E::Bool) => Some(packed(bytes, |[b]| i64::from(b))),
+            (Values::Bytes(bytes), E::Uint8) => Some(packed(bytes, |[b]| i64::from(b))),
+            (Values::Bytes(bytes), E::Bool) => Some(packed(bytes, |[b]| i64::from(b != 0))),
             _ => None,
         }
     }
 
-    /// Its values, where they are of the type `float` and in the file.
+    /// Its values, where they are of the type `float`.
     pub(crate) fn as_floats(&self) -> Option<Cow<'_, [f32]>> {
         match (&self.values, self.element) {
             (Values::Floats(values), ElementType::Float) => Some(Cow::Borrowed(values)),
@@ -129,16 +147,26 @@ impl Constant {
 
     /// The one value of a tensor of one `float`.
     pub(crate) fn scalar(&self) -> Option<f32> {
-        match &*self.as_floats().filter(|_| self.len() == 1)? {
-            [value] => Some(*value),
-            _ => None,
+        // Looking at the values may copy them.
+        if self.len() != 1 {
+            return None;
         }
+        self.as_floats()?.first().copied()
     }
 }
 
 impl fmt::Debug for Constant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Constant").field("element", &self.element).field("shape", &self.shape).finish_non_exhaustive()
+    }
+}
+
+/// That values of a type are where the format has them.
+fn written(element: ElementType, field: &str, types: &[ElementType]) -> Result<(), String> {
+    match element {
+        ElementType::Other => Ok(()),
+        element if types.contains(&element) => Ok(()),
+        element => Err(format!("it is of the type {element}, but its values are in {field}")),
     }
 }
 
@@ -150,6 +178,18 @@ pub(crate) fn element_size(element: ElementType) -> Option<usize> {
         ElementType::Float | ElementType::Int32 => Some(4),
         ElementType::Double | ElementType::Int64 => Some(8),
         ElementType::Other => None,
+    }
+}
+
+/// What whole numbers of a type can be; bit patterns for `float16`, which a file may write as such.
+pub(crate) fn range(element: ElementType) -> RangeInclusive<i64> {
+    match element {
+        ElementType::Int8 => -128..=127,
+        ElementType::Uint8 => 0..=255,
+        ElementType::Bool => 0..=1,
+        ElementType::Float16 => 0..=0xffff,
+        ElementType::Int32 => i64::from(i32::MIN)..=i64::from(i32::MAX),
+        _ => i64::MIN..=i64::MAX,
     }
 }
 
@@ -192,7 +232,9 @@ mod tests {
         check(TensorProto { raw_data: raw(&[255, 1]), ..proto(two, DataType::INT8) }, Some(&[-1, 1]), None);
         check(TensorProto { raw_data: raw(&[255, 1]), ..proto(two, DataType::UINT8) }, Some(&[255, 1]), None);
         check(TensorProto { raw_data: raw(&[1, 2]), ..proto(&[1], DataType::UINT16) }, None, None);
-        check(TensorProto { data_location: Some(DataLocation::EXTERNAL), ..proto(two, DataType::FLOAT) }, None, None);
+        // Two to a byte.
+        check(TensorProto { int32_data: vec![0x21, 3], ..proto(&[3], DataType::INT4) }, None, None);
+        check(TensorProto { raw_data: raw(&[2, 0]), ..proto(two, DataType::BOOL) }, Some(&[1, 0]), None);
         check(proto(&[0, 5], DataType::FLOAT), None, Some(&[]));
     }
 
@@ -205,5 +247,25 @@ mod tests {
         check(&[50_000, 50_000], "calls for 2500000000 values, 0 are there");
         check(&[-1], "[-1]");
         check(&[i64::MAX, i64::MAX], "can be counted");
+        check(&[1; 40], "it has 40 dimensions");
+    }
+
+    #[test]
+    fn values_must_be_of_their_type() {
+        fn check(mut proto: TensorProto, expected: &str) {
+            let error = Constant::read(&mut proto).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        let one = |data_type| proto(&[1], data_type);
+        check(TensorProto { int64_data: vec![1], ..one(DataType::FLOAT) }, "float, but its values are in int64_data");
+        check(TensorProto { float_data: vec![1.0], ..one(DataType::INT64) }, "int64, but its values are in float_data");
+        check(TensorProto { int32_data: vec![300], ..one(DataType::UINT8) }, "300 among its values, of the type uint8");
+        let external = Some(DataLocation::EXTERNAL);
+        check(TensorProto { data_location: external, ..one(DataType::FLOAT) }, "its values are in another file");
+        check(TensorProto { int32_data: vec![2], ..one(DataType::BOOL) }, "2 among its values");
+        check(
+            TensorProto { raw_data: Some(RefCell::new(vec![0; 5])), ..one(DataType::FLOAT) },
+            "5 bytes, and 4 for each",
+        );
     }
 }

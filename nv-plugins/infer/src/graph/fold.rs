@@ -8,7 +8,7 @@ use super::shapes::Inputs;
 use super::shapes::{bounds, ordered_axes, permutation, span};
 use super::size::Size;
 use crate::ElementType;
-use crate::graph::constant::Constant;
+use crate::graph::constant::{Constant, range, volume};
 
 /// How many whole numbers a tensor may have that is followed. Shapes have at most eight.
 const MAX_INTS: usize = 64;
@@ -93,7 +93,8 @@ impl Content {
 /// can't be told or is not exact.
 pub(super) fn evaluate(op: &Op, inputs: &Inputs<'_>, element: ElementType, shape: &[Size]) -> Option<Content> {
     let out: Vec<usize> = fixed_shape(shape)?;
-    let len = out.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_FLOATS)?;
+    let most = if is_whole(element) { MAX_INTS } else { MAX_FLOATS };
+    let len = volume(&out).filter(|&n| n <= most)?;
     let content = |index: usize| inputs.0.get(index)?.as_ref()?.content.as_ref();
     let content = match op {
         Op::Shape { start, end } => {
@@ -118,11 +119,19 @@ pub(super) fn evaluate(op: &Op, inputs: &Inputs<'_>, element: ElementType, shape
         }
         Op::Unary(unary) => apply(*unary, content(0)?),
         Op::Binary(binary) if inputs.0.len() == 2 => {
+            // What can't be computed must show before the work of spreading is done.
+            let alike = match (content(0)?, content(1)?) {
+                (Content::Ints(_), Content::Ints(_)) => true,
+                (Content::Floats(_), Content::Floats(_)) => of_floats(*binary).is_some(),
+                _ => false,
+            };
+            alike.then_some(())?;
             let a = spread(content(0)?, inputs.0[0].as_ref()?.shape.as_ref()?, &out)?;
             let b = spread(content(1)?, inputs.0[1].as_ref()?.shape.as_ref()?, &out)?;
             combine(*binary, &a, &b)
         }
         Op::Where => {
+            is_whole(element).then_some(())?;
             let parts = [0, 1, 2].map(|i| spread(content(i)?, inputs.0[i].as_ref()?.shape.as_ref()?, &out));
             let [condition, yes, no] = parts;
             let (condition, yes, no) = (condition?.fixed()?, yes?, no?);
@@ -137,7 +146,12 @@ pub(super) fn evaluate(op: &Op, inputs: &Inputs<'_>, element: ElementType, shape
         _ => None,
     }?;
     let fits = match &content {
-        Content::Ints(values) => values.len() <= MAX_INTS && is_whole(element),
+        // What is beyond the type's range would have come round.
+        Content::Ints(values) => {
+            let range = range(element);
+            let held = |value: &Size| value.as_fixed().is_none_or(|value| range.contains(&value));
+            values.len() <= MAX_INTS && is_whole(element) && values.iter().all(held)
+        }
         Content::Floats(_) => element == ElementType::Float,
     };
     (fits && content.len() == len).then_some(content)
@@ -159,11 +173,7 @@ fn content_of_one(value: &Constant) -> Option<Content> {
 
 fn cast(content: &Content, to: ElementType) -> Option<Content> {
     let range = match to {
-        ElementType::Int64 => i64::MIN..=i64::MAX,
-        ElementType::Int32 => i64::from(i32::MIN)..=i64::from(i32::MAX),
-        ElementType::Int8 => -128..=127,
-        ElementType::Uint8 => 0..=255,
-        ElementType::Bool => 0..=1,
+        to if is_whole(to) => range(to),
         ElementType::Float => {
             // Up to 2²⁴ every whole number is a float.
             let exact = |v: i64| (v.unsigned_abs() <= 1 << 24).then_some(v as f32);
@@ -247,15 +257,20 @@ fn combine(binary: Binary, a: &Content, b: &Content) -> Option<Content> {
             Some(Content::Ints(a.iter().zip(&**b).map(each).collect::<Option<_>>()?))
         }
         (Content::Floats(a), Content::Floats(b)) => {
-            let each: fn(f32, f32) -> f32 = match binary {
-                Binary::Add => |a, b| a + b,
-                Binary::Sub => |a, b| a - b,
-                Binary::Mul => |a, b| a * b,
-                Binary::Div => |a, b| a / b,
-                _ => return None,
-            };
+            let each = of_floats(binary)?;
             Some(Content::Floats(a.iter().zip(&**b).map(|(&a, &b)| each(a, b)).collect()))
         }
+        _ => None,
+    }
+}
+
+/// What every implementation rounds alike.
+fn of_floats(binary: Binary) -> Option<fn(f32, f32) -> f32> {
+    match binary {
+        Binary::Add => Some(|a, b| a + b),
+        Binary::Sub => Some(|a, b| a - b),
+        Binary::Mul => Some(|a, b| a * b),
+        Binary::Div => Some(|a, b| a / b),
         _ => None,
     }
 }
@@ -272,7 +287,13 @@ fn concat(axis: i64, inputs: &Inputs<'_>, out: &[usize]) -> Option<Content> {
     let mut parts = Vec::new();
     for input in inputs.0 {
         let content = input.as_ref()?.content.as_ref()?;
-        parts.push((content, content.len().checked_div(outer)?));
+        // Of what has no elements a file may have any number.
+        if content.len() > 0 {
+            parts.push((content, content.len().checked_div(outer)?));
+        }
+    }
+    if parts.is_empty() {
+        return None;
     }
     if parts.iter().all(|(c, _)| c.as_ints().is_some()) {
         let row = |i: usize| {

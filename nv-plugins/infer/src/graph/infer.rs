@@ -5,12 +5,17 @@ use std::collections::HashMap;
 use super::constant::Constant;
 use super::fold::{self, Content};
 use super::ir::{Graph, Node, ValueId};
-use super::op::{Coordinates, Op};
+use super::op::{AspectRatio, Coordinates, Op};
 use super::shapes::{self, Fact, Inputs};
 use super::size::Size;
+use crate::text::{printable, short_name};
 
 /// The most dimensions that a tensor may have. Models have up to six.
-pub(super) const MAX_RANK: usize = 32;
+pub(super) const MAX_RANK: usize = 16;
+
+/// How much the shapes of a graph may hold in open sizes, by [`Size::weight`]. Models need a few tens for each thousand nodes
+/// with fixed sizes, and ten thousand with open ones.
+pub(super) const MAX_OPEN: usize = 1 << 18;
 
 /// How much is kept of small tensors' values, by [`Content::weight`]: some tens of megabytes. Models need a thousandth.
 const MAX_KEPT: usize = 1 << 22;
@@ -21,12 +26,28 @@ const MAX_KEPT: usize = 1 << 22;
 /// The error names the node whose inputs do not fit, with their shapes.
 pub(crate) fn infer(graph: &mut Graph) -> Result<(), String> {
     graph.sweep();
+    disbelieve(graph);
     let mut inference = Inference::default();
     for index in 0..graph.nodes.len() {
         inference.step(graph, index)?;
     }
     finish(graph);
     Ok(())
+}
+
+/// Forgets what the file declares of the shapes that operators give which are understood: they follow from those of the
+/// inputs, or are known to nobody before the model runs.
+pub(super) fn disbelieve(graph: &mut Graph) {
+    for index in 0..graph.nodes.len() {
+        if matches!(graph.nodes[index].op, Op::Other { .. }) {
+            continue;
+        }
+        for output in graph.nodes[index].outputs.clone() {
+            if graph.constant(output).is_none() {
+                graph.value_mut(output).shape = None;
+            }
+        }
+    }
 }
 
 /// Drops the nodes whose outputs have become constants, and what nobody uses any more.
@@ -44,6 +65,8 @@ pub(super) struct Inference {
     contents: HashMap<ValueId, Content>,
     /// What those take, by [`Content::weight`].
     kept: usize,
+    /// What the shapes take that were inferred, by [`Size::weight`].
+    open: usize,
 }
 
 impl Inference {
@@ -53,12 +76,19 @@ impl Inference {
         let inputs = self.facts(graph, node);
         let facts = shapes::infer(&node.op, &Inputs(&inputs), node.outputs.len());
         let mut facts = facts.map_err(|reason| describe(graph, node, &reason))?;
-        if let Some(shape) = facts.iter().filter_map(|f| f.shape.as_ref()).find(|shape| shape.len() > MAX_RANK) {
-            let reason = format!("a result of {} dimensions; {MAX_RANK} are the most", shape.len());
-            return Err(describe(graph, node, &reason));
+        for shape in facts.iter().filter_map(|f| f.shape.as_ref()) {
+            if shape.len() > MAX_RANK {
+                let reason = format!("a result of {} dimensions; {MAX_RANK} are the most", shape.len());
+                return Err(describe(graph, node, &reason));
+            }
+            self.open += shape.iter().map(Size::weight).sum::<usize>();
+            if self.open > MAX_OPEN {
+                return Err(describe(graph, node, "the sizes of the graph get too complicated"));
+            }
         }
         if let Some(fact) = facts.first_mut()
             && let Some(shape) = &fact.shape
+            && self.kept < MAX_KEPT
         {
             fact.content = fold::evaluate(&node.op, &Inputs(&inputs), fact.element, shape);
         }
@@ -146,7 +176,10 @@ fn settle(graph: &mut Graph, index: usize) {
     let needed = match &node.op {
         Op::Reshape { .. } | Op::Expand if known => 1,
         Op::Resize(resize)
-            if known && node.input(3).is_some() && resize.coordinates != Coordinates::TfCropAndResize =>
+            if known
+                && node.input(3).is_some()
+                && resize.coordinates != Coordinates::TfCropAndResize
+                && resize.aspect == AspectRatio::Stretch =>
         {
             1
         }
@@ -155,8 +188,12 @@ fn settle(graph: &mut Graph, index: usize) {
     graph.nodes[index].inputs.truncate(needed);
 }
 
+/// How many inputs a text about a node shows.
+const MAX_SHOWN: usize = 8;
+
 /// `Conv node "c1" (x float 1×3×8×8, w float 4×4×3×3): reason`
 pub(super) fn describe(graph: &Graph, node: &Node, reason: &str) -> String {
-    let inputs: Vec<_> = node.used().take(8).map(|id| graph.value(id).text()).collect();
-    format!("{} node {:?} ({}): {reason}", node.op.name(), node.name, inputs.join(", "))
+    let inputs: Vec<_> = node.used().take(MAX_SHOWN).map(|id| graph.value(id).text()).collect();
+    let more = if node.used().nth(MAX_SHOWN).is_some() { ", …" } else { "" };
+    format!("{} node {:?} ({}{more}): {}", node.op.name(), short_name(&node.name), inputs.join(", "), printable(reason))
 }

@@ -7,10 +7,18 @@ use super::constant::{Constant, element_size};
 use super::op::Op;
 use super::size::{Size, shape_text};
 use crate::ElementType;
+use crate::text::short_name;
 
 /// A value of a [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ValueId(u32);
+
+impl ValueId {
+    /// Its place among the values of its graph.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A tensor: an input, a constant, or what a node computes.
 #[derive(Clone, Debug)]
@@ -39,10 +47,10 @@ pub(crate) struct Placement {
 }
 
 impl Value {
-    /// `name float N×3×416×416`
+    /// `name float N×3×416×416`, shortened where it is very long.
     pub(crate) fn text(&self) -> String {
         let shape = self.shape.as_ref().map_or("of unknown shape".into(), |shape| shape_text(shape));
-        format!("{} {} {shape}", self.name, self.element)
+        format!("{} {} {shape}", short_name(&self.name), self.element)
     }
 
     /// How many bytes its elements take; `None` where its shape or type is not known.
@@ -114,12 +122,12 @@ impl Graph {
 
     /// The value.
     pub(crate) fn value(&self, id: ValueId) -> &Value {
-        &self.values[id.0 as usize]
+        &self.values[id.index()]
     }
 
     /// The value, to be changed.
     pub(crate) fn value_mut(&mut self, id: ValueId) -> &mut Value {
-        &mut self.values[id.0 as usize]
+        &mut self.values[id.index()]
     }
 
     /// The value's shape, where it is known.
@@ -137,19 +145,24 @@ impl Graph {
         self.constant(node.input(index)?)
     }
 
+    /// How many numbers its constants hold.
+    pub(crate) fn numbers(&self) -> usize {
+        self.values.iter().filter_map(|value| value.constant.as_ref()).map(Constant::len).fold(0, usize::saturating_add)
+    }
+
     /// Who computes and who uses each value, as the graph is now.
     pub(crate) fn links(&self) -> Links {
         let mut links = Links { producer: vec![None; self.values.len()], users: vec![Vec::new(); self.values.len()] };
         for (index, node) in self.nodes.iter().enumerate() {
             for output in &node.outputs {
-                links.producer[output.0 as usize] = Some(index);
+                links.producer[output.index()] = Some(index);
             }
             for input in node.used() {
-                links.users[input.0 as usize].push(User::Node(index));
+                links.users[input.index()].push(User::Node(index));
             }
         }
         for (_, output) in &self.outputs {
-            links.users[output.0 as usize].push(User::Output);
+            links.users[output.index()].push(User::Output);
         }
         links
     }
@@ -200,11 +213,11 @@ pub(crate) struct Links {
 impl Links {
     /// The place of the node that computes the value; `None` for inputs and constants.
     pub(crate) fn producer(&self, id: ValueId) -> Option<usize> {
-        self.producer[id.0 as usize]
+        self.producer[id.index()]
     }
 
     /// Who uses the value, once per use.
     pub(crate) fn users(&self, id: ValueId) -> &[User] {
-        &self.users[id.0 as usize]
+        &self.users[id.index()]
     }
 }

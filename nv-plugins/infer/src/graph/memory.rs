@@ -7,6 +7,10 @@ use super::ir::{Graph, User, ValueId};
 /// Values begin at multiples of this: what GPUs ask of a binding's offset.
 const ALIGNMENT: u64 = 256;
 
+/// How many pairs of values are compared at most. Planning takes time that grows with the square of their number; beyond some
+/// twenty thousand the rest lies end to end.
+const MAX_COMPARED: usize = 300_000_000;
+
 /// A plan for one choice of the open sizes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryPlan {
@@ -18,7 +22,7 @@ pub(crate) struct MemoryPlan {
 pub(crate) struct Buffer {
     /// In bytes.
     pub(crate) size: u64,
-    /// What lies in it; not the values that are part of another.
+    /// What lies in it, in the order of offsets; not the values that are part of another.
     pub(crate) slots: Vec<Slot>,
 }
 
@@ -60,13 +64,21 @@ pub(crate) fn plan(graph: &Graph, sizes: &BTreeMap<String, i64>, limit: u64) -> 
     }
     slots.sort_by(|a, b| b.size.cmp(&a.size).then(a.first.cmp(&b.first)));
     let mut plan = MemoryPlan::default();
-    for mut slot in slots {
-        let places = plan.buffers.iter().enumerate().filter_map(|(index, buffer)| {
-            let (offset, slack) = buffer.gap(&slot, limit)?;
-            let grown = (offset + slot.size).saturating_sub(buffer.size);
-            Some((grown, slack, index, offset))
-        });
-        let place = places.min();
+    let mut compared: usize = 0;
+    for (done, mut slot) in slots.into_iter().enumerate() {
+        compared = compared.saturating_add(done);
+        let place = if compared <= MAX_COMPARED {
+            let places = plan.buffers.iter().enumerate().filter_map(|(index, buffer)| {
+                let (offset, slack) = buffer.gap(&slot, limit)?;
+                let grown = (offset + slot.size).saturating_sub(buffer.size);
+                Some((grown, slack, index, offset))
+            });
+            places.min()
+        } else {
+            // At the end of the newest buffer.
+            let last = plan.buffers.len().checked_sub(1);
+            last.map(|index| (0, 0, index, plan.buffers[index].size)).filter(|(.., end)| slot.size <= limit - end)
+        };
         if place.is_none() {
             plan.buffers.push(Buffer::default());
         }
@@ -74,7 +86,8 @@ pub(crate) fn plan(graph: &Graph, sizes: &BTreeMap<String, i64>, limit: u64) -> 
         slot.offset = offset;
         let buffer = &mut plan.buffers[index];
         buffer.size = buffer.size.max(offset + slot.size);
-        buffer.slots.push(slot);
+        let place = buffer.slots.partition_point(|other| other.offset <= offset);
+        buffer.slots.insert(place, slot);
     }
     Ok(plan)
 }
@@ -83,9 +96,7 @@ impl Buffer {
     /// The smallest gap that the slot fits into while it lives: its offset, and what would be left of it.
     fn gap(&self, slot: &Slot, limit: u64) -> Option<(u64, u64)> {
         let alive = |s: &&Slot| s.first <= slot.last && slot.first <= s.last;
-        let mut taken: Vec<(u64, u64)> =
-            self.slots.iter().filter(alive).map(|s| (s.offset, s.offset + s.size)).collect();
-        taken.sort_unstable();
+        let taken = self.slots.iter().filter(alive).map(|s| (s.offset, s.offset + s.size));
         let mut best: Option<(u64, u64)> = None;
         let mut free_from = 0;
         for (begin, end) in taken {
@@ -124,7 +135,7 @@ fn lives(graph: &Graph, sizes: &BTreeMap<String, i64>) -> Result<Vec<Slot>, Stri
         let value = graph.value(whole);
         let bytes = value.bytes().and_then(|bytes| u64::try_from(bytes.at(sizes)?).ok());
         let size = bytes.and_then(|bytes| bytes.checked_next_multiple_of(ALIGNMENT));
-        let size = size.ok_or_else(|| format!("the size of {} is not known", value.text()))?;
+        let size = size.ok_or_else(|| format!("the size of {} is not known or beyond counting", value.text()))?;
         known.insert(whole, slots.len());
         slots.push(Slot { value: whole, offset: 0, size, first, last });
     }

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use super::constant::Constant;
+use super::infer::MAX_RANK;
 use super::size::{Size, shape_text};
 use crate::ElementType;
+use crate::text::{short_name, shortened};
 
 /// An operation. Unless said otherwise the inputs are those of ONNX's newest form of the operator: what older operator sets
 /// have as attributes import turns into constants.
@@ -82,7 +84,7 @@ pub(crate) enum Op {
         axis: i64,
     },
     Pad(PadMode),
-    /// With one input: to the shape of its output. Else as in ONNX: region, scales, sizes.
+    /// With one input: stretched to the shape of its output. Else as in ONNX: region, scales, sizes.
     Resize(Resize),
     /// With one input: to the shape of its output. Else the second input holds the shape.
     Reshape {
@@ -259,6 +261,23 @@ pub(crate) struct Resize {
     pub(crate) antialias: bool,
     /// The axes that scales and sizes are of; all of them where empty.
     pub(crate) axes: Vec<i64>,
+    /// How far sizes are kept to.
+    pub(crate) aspect: AspectRatio,
+    /// What lies outside the picture, for [`Coordinates::TfCropAndResize`].
+    pub(crate) extrapolation: f32,
+    /// The coefficient of cubic interpolation.
+    pub(crate) cubic: f32,
+    /// Whether what lies outside the picture has no weight, rather than the value of the edge.
+    pub(crate) exclude_outside: bool,
+}
+
+/// What a [`Resize`] to sizes does about pictures of another aspect ratio. But for `Stretch` one scale goes for every axis:
+/// the least or greatest of what the sizes call for; the output's shape has the sizes that follow, rounded to the nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AspectRatio {
+    Stretch,
+    NotLarger,
+    NotSmaller,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,10 +327,10 @@ impl Op {
             Self::Unary(unary) => return format!("{unary:?}"),
             Self::Binary(binary) => return format!("{binary:?}"),
             Self::Reduce { kind, .. } => return format!("Reduce{kind:?}"),
-            Self::Other { name, .. } => name,
+            Self::Other { name, .. } => return short_name(name),
             other => {
                 // The variants are named after the operators.
-                let debug = format!("{other:?}");
+                let debug = shortened(format_args!("{other:?}"), 40);
                 return debug.split(['(', ' ']).next().unwrap_or_default().into();
             }
         };
@@ -365,6 +384,9 @@ impl fmt::Display for Op {
                     write!(f, " {:?}", resize.rounding)?;
                 }
                 f.write_str(flag(resize.antialias, " antialias"))?;
+                if resize.aspect != AspectRatio::Stretch {
+                    write!(f, " {:?}", resize.aspect)?;
+                }
                 list(f, " axes", &resize.axes)
             }
             Self::Reshape { allow_zero } => f.write_str(flag(*allow_zero, " 0 is a size")),
@@ -375,6 +397,7 @@ impl fmt::Display for Op {
                 (start, None) => write!(f, " {start}.."),
             },
             Self::ConstantOfShape(value) => match (value.as_floats(), value.as_ints()) {
+                // One value: import has seen to it.
                 (Some(v), _) => write!(f, " of {v:?}"),
                 (_, Some(v)) => write!(f, " of {v:?}"),
                 _ => Ok(()),
@@ -393,7 +416,7 @@ impl fmt::Display for Op {
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kernel: Vec<_> = self.kernel.iter().map(i64::to_string).collect();
+        let kernel: Vec<_> = self.kernel.iter().take(MAX_RANK).map(i64::to_string).collect();
         if !kernel.is_empty() {
             write!(f, " {}", kernel.join("×"))?;
         }
@@ -452,5 +475,5 @@ fn flag(on: bool, text: &'static str) -> &'static str {
 }
 
 fn list(f: &mut fmt::Formatter<'_>, what: &str, values: &[i64]) -> fmt::Result {
-    if values.is_empty() { Ok(()) } else { write!(f, "{what} {values:?}") }
+    if values.is_empty() { Ok(()) } else { write!(f, "{what} {}", shortened(format_args!("{values:?}"), 100)) }
 }

@@ -24,6 +24,25 @@ pub struct Rewrites {
     pub times: usize,
 }
 
+/// How many numbers a pass may make, beyond twice those that the graph has: convolutions that share weights need some of their
+/// own once each has taken something in, and a small file may have any number of them.
+const SPARE_NUMBERS: usize = 1 << 20;
+
+/// What is left of the numbers that a pass may make.
+struct Allowance(usize);
+
+impl Allowance {
+    fn new(graph: &Graph) -> Self {
+        Self(graph.numbers().saturating_mul(2).saturating_add(SPARE_NUMBERS))
+    }
+
+    /// Takes `n`, where they are left.
+    fn take(&mut self, n: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(n)?;
+        Some(())
+    }
+}
+
 /// A pass gives the number of places that it rewrote.
 type Pass = fn(&mut Graph) -> usize;
 

@@ -9,11 +9,12 @@ use super::batch;
 use super::cost::cost;
 use super::import::import;
 use super::infer::infer;
-use super::ir::{Graph, Node};
+use super::ir::{Graph, Node, ValueId};
 use super::memory;
 use super::op::Op;
 use super::passes::{self, Rewrites};
 use super::size::Size;
+use crate::text::{short_name, shortened};
 use crate::{InferError, Model, model};
 
 /// For what a [`GraphReport`] is to be made.
@@ -185,8 +186,9 @@ impl GraphReport {
         }
         open.retain(|name| !sizes.contains_key(name));
         if !open.is_empty() {
-            let names: Vec<_> = open.into_iter().collect();
-            self.unknown = Some(format!("depends on the size of {}", names.join(", ")));
+            let more = if open.len() > MAX_SHOWN { ", …" } else { "" };
+            let names: Vec<_> = open.iter().take(MAX_SHOWN).map(|name| short_name(name)).collect();
+            self.unknown = Some(format!("depends on the size of {}{more}", names.join(", ")));
             return;
         }
         self.cost = entry_cost(graph, &sizes);
@@ -218,21 +220,41 @@ impl GraphSummary {
     }
 }
 
+/// How many bytes a list of nodes may have. That of a thousand nodes has a tenth of it.
+const MAX_LIST: usize = 4 << 20;
+/// How many inputs and outputs of a node are shown.
+const MAX_SHOWN: usize = 32;
+
 fn lines(graph: &Graph, nodes: &[Node]) -> Vec<String> {
-    nodes.iter().map(|node| line(graph, node)).collect()
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    for node in nodes {
+        let line = line(graph, node);
+        bytes += line.len();
+        if bytes > MAX_LIST {
+            lines.push(format!("… and {} more", nodes.len() - lines.len()));
+            break;
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 /// `y float N×16×8×8 = Conv 3×3 stride 2 + Relu (x float N×3×16×16, …)`
 fn line(graph: &Graph, node: &Node) -> String {
-    let outputs: Vec<_> = node.outputs.iter().map(|&id| graph.value(id).text()).collect();
-    let inputs = node.inputs.iter().map(|id| id.map_or("-".into(), |id| graph.value(id).text()));
-    let inputs: Vec<_> = inputs.collect();
-    let placed = node.outputs.iter().filter_map(|&id| graph.value(id).placement.as_ref()).map(|place| {
-        let into = &graph.value(place.into).name;
-        format!(" into {into} at {} of axis {}", place.offset, place.axis)
-    });
+    let some = |texts: &mut dyn Iterator<Item = String>, count: usize| {
+        let more = (count > MAX_SHOWN).then(|| format!("… {count} in all"));
+        texts.take(MAX_SHOWN).chain(more).collect::<Vec<_>>().join(", ")
+    };
+    let outputs = some(&mut node.outputs.iter().map(|&id| graph.value(id).text()), node.outputs.len());
+    let text = |id: &Option<ValueId>| id.map_or("-".into(), |id| graph.value(id).text());
+    let inputs = some(&mut node.inputs.iter().map(text), node.inputs.len());
+    let placed =
+        node.outputs.iter().take(MAX_SHOWN).filter_map(|&id| graph.value(id).placement.as_ref()).map(|place| {
+            let into = short_name(&graph.value(place.into).name);
+            format!(" into {into} at {} of axis {}", shortened(&place.offset, 80), place.axis)
+        });
     let placed: String = placed.collect();
-    format!("{} = {} ({}){placed}", outputs.join(", "), node.op, inputs.join(", "))
+    format!("{outputs} = {} ({inputs}){placed}", node.op)
 }
 
 fn entry_cost(graph: &Graph, sizes: &BTreeMap<String, i64>) -> Option<EntryCost> {
@@ -263,7 +285,7 @@ impl fmt::Display for GraphReport {
             writeln!(f, "rewrite     {rewrite}: {times}")?;
         }
         if let Some(symbol) = &self.batch {
-            writeln!(f, "batch       free ({symbol}): each entry is computed by itself")?;
+            writeln!(f, "batch       free ({}): each entry is computed by itself", short_name(symbol))?;
         }
         if let Some(reason) = &self.batch_fixed {
             writeln!(f, "batch       fixed: {reason}")?;
@@ -286,7 +308,7 @@ impl fmt::Display for GraphReport {
             writeln!(f, "unknown     {}: {unknown}", if self.cost.is_some() { "memory" } else { "cost and memory" })?;
         }
         for LackingOperator { operator, node, why } in &self.lacking {
-            writeln!(f, "lacking     {operator} (node {node:?}): {why}")?;
+            writeln!(f, "lacking     {} (node {:?}): {why}", short_name(operator), short_name(node))?;
         }
         for (what, summary) in [("in the file", Some(&self.file)), ("fused", self.fused.as_ref())] {
             if let Some(summary) = summary.filter(|s| !s.list.is_empty()) {
@@ -303,7 +325,7 @@ impl fmt::Display for GraphSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut operators: Vec<_> = self.operators.iter().collect();
         operators.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-        let operators: Vec<_> = operators.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let operators: Vec<_> = operators.iter().map(|(name, n)| format!("{} {n}", short_name(name))).collect();
         write!(f, "{} nodes: {}", self.nodes, operators.join(", "))
     }
 }

@@ -56,6 +56,11 @@ impl Inputs<'_> {
         self.optional(index)?.content.as_ref()?.as_ints()
     }
 
+    /// The numbers that the input holds, where they are known and of the type `float`.
+    fn floats(&self, index: usize) -> Option<&[f32]> {
+        self.optional(index)?.content.as_ref()?.as_floats()
+    }
+
     /// The whole numbers that the input holds, where all are known.
     fn ints(&self, index: usize) -> Option<Vec<i64>> {
         self.sizes(index)?.iter().map(Size::as_fixed).collect()
@@ -67,6 +72,7 @@ impl Inputs<'_> {
 /// Sizes that can't be compared are taken to be equal where the operator needs them to be: were they not, the model would
 /// fail when it runs.
 pub(super) fn infer(op: &Op, inputs: &Inputs<'_>, count: usize) -> Result<Vec<Fact>, String> {
+    alike(op, inputs)?;
     let shapes = match op {
         Op::Split { axis } => movement::split(*axis, inputs, count)?,
         op => {
@@ -89,6 +95,26 @@ pub(super) fn infer(op: &Op, inputs: &Inputs<'_>, count: usize) -> Result<Vec<Fa
     Ok(shapes.into_iter().enumerate().map(|(i, shape)| Fact { element: element(i), shape, content: None }).collect())
 }
 
+/// That the inputs which an operator computes with together are of one type, as far as types are known.
+fn alike(op: &Op, inputs: &Inputs<'_>) -> Result<(), String> {
+    let computed_with = match op {
+        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Gemm { .. } | Op::Clip => 0..3,
+        Op::MatMul | Op::PRelu => 0..2,
+        // ONNX lets the exponent be of another type.
+        Op::Binary(Binary::Pow) => 0..1,
+        Op::Binary(_) | Op::Concat { .. } => 0..inputs.0.len(),
+        Op::Where => 1..3,
+        _ => 0..1,
+    };
+    let mut elements = computed_with.filter_map(|index| Some((index, inputs.optional(index)?.element)));
+    let mut known = elements.by_ref().filter(|(_, element)| *element != ElementType::Other);
+    let Some((_, first)) = known.next() else { return Ok(()) };
+    match known.find(|(_, element)| *element != first) {
+        Some((index, element)) => Err(format!("input {} is of the type {element}, not {first}", index + 1)),
+        None => Ok(()),
+    }
+}
+
 fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {
     let same = |index| inputs.shape(index).map(|shape| shape.map(<[Size]>::to_vec));
     match op {
@@ -103,10 +129,13 @@ fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {
         }
         Op::BatchNormalization { .. } | Op::InstanceNormalization { .. } => {
             let shape = known!(inputs.shape(0)?);
-            for place in 1..3 {
-                if let (Some(channels), Some([found])) = (shape.get(1), inputs.shape(place)?) {
-                    agree(found, channels).map_err(|e| format!("input {}: {e} channels", place + 1))?;
+            let channels = shape.get(1).ok_or_else(|| format!("{} has no channels", shape_text(shape)))?;
+            for place in 1..inputs.0.len() {
+                match known!(inputs.shape(place)?) {
+                    [found] => agree(found, channels).map(drop),
+                    found => Err(shape_text(found)),
                 }
+                .map_err(|e| format!("input {}: {e}, {channels} channels", place + 1))?;
             }
             same(0)
         }
@@ -116,8 +145,13 @@ fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {
             same(0)
         }
         Op::Unary(_) | Op::Clip | Op::Cast(_) | Op::Identity | Op::Dropout => same(0),
-        Op::PRelu => broadcast(&[inputs.shape(0)?, inputs.shape(1)?]),
+        Op::PRelu => {
+            let (shape, slope) = (known!(inputs.shape(0)?), known!(inputs.shape(1)?));
+            one_way(shape, slope).map_err(|e| format!("slopes: {e}"))?;
+            same(0)
+        }
         Op::Binary(Binary::Min | Binary::Max) => {
+            // Import has seen to it that there is one.
             broadcast(&(0..inputs.0.len()).map(|i| inputs.shape(i)).collect::<Result<Vec<_>, _>>()?)
         }
         Op::Binary(_) => broadcast(&[inputs.shape(0)?, inputs.shape(1)?]),
@@ -133,10 +167,16 @@ fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {
         Op::TopK { axis, .. } => {
             let mut shape = known!(inputs.shape(0)?).to_vec();
             let axis = axis_of(*axis, shape.len())?;
-            shape[axis] = match known!(inputs.sizes(1)) {
+            let k = match known!(inputs.sizes(1)) {
                 [k] => k.clone(),
                 k => return Err(format!("k has {} values, one is needed", k.len())),
             };
+            if let Some(k) = k.as_fixed()
+                && (k < 0 || shape[axis].as_fixed().is_some_and(|n| n < k))
+            {
+                return Err(format!("the {k} foremost along axis {axis} of {}", shape_text(&shape)));
+            }
+            shape[axis] = k;
             Ok(Some(shape))
         }
         Op::NonMaxSuppression { .. } | Op::IndexMap(_) | Op::Other { .. } | Op::Split { .. } => Ok(None),
@@ -179,13 +219,26 @@ fn broadcast(shapes: &[Option<&[Size]>]) -> Shape {
                 *into = from.clone();
             } else if !from.is(1) {
                 *into = agree(into, from).map_err(|e| {
-                    let texts: Vec<_> = shapes.iter().flatten().map(|s| shape_text(s)).collect();
+                    let texts: Vec<_> = shapes.iter().flatten().take(MAX_SHOWN).map(|s| shape_text(s)).collect();
                     format!("{} do not go together: {e}", texts.join(" and "))
                 })?;
             }
         }
     }
     Ok(Some(out))
+}
+
+/// How many shapes a text shows.
+const MAX_SHOWN: usize = 4;
+
+/// That the second broadcasts to the first, which stays as it is.
+fn one_way(shape: &[Size], other: &[Size]) -> Result<(), String> {
+    let mismatch = |e: &str| format!("{} to {}{e}", shape_text(other), shape_text(shape));
+    let skip = shape.len().checked_sub(other.len()).ok_or_else(|| mismatch(": it has more dimensions"))?;
+    for (into, from) in shape[skip..].iter().zip(other).filter(|(_, from)| !from.is(1)) {
+        agree(from, into).map_err(|e| mismatch(&format!(": {e}")))?;
+    }
+    Ok(())
 }
 
 /// One size for two that must be equal: the more definite one.
@@ -217,7 +270,11 @@ fn gemm(trans_a: bool, trans_b: bool, inputs: &Inputs<'_>) -> Shape {
     let (rows, inner) = if trans_a { (a1, a0) } else { (a0, a1) };
     let (needed, columns) = if trans_b { (b1, b0) } else { (b0, b1) };
     agree(inner, needed).map_err(|e| format!("{} times {}: {e}", shape_text(a), shape_text(b)))?;
-    Ok(Some(vec![rows.clone(), columns.clone()]))
+    let shape = vec![rows.clone(), columns.clone()];
+    if inputs.optional(2).is_some() {
+        one_way(&shape, known!(inputs.shape(2)?)).map_err(|e| format!("C: {e}"))?;
+    }
+    Ok(Some(shape))
 }
 
 fn reduce(keep_dims: bool, empty_is_noop: bool, inputs: &Inputs<'_>) -> Shape {

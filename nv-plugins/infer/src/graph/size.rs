@@ -4,22 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::text::shortened;
+
 /// How many terms a size may have. Shapes of real models need one to four.
 const MAX_TERMS: usize = 16;
 /// How many factors a term may have.
 const MAX_FACTORS: usize = 8;
-/// How many factors what is rounded down may have, those of roundings within it counted too. It is bounded because everything
-/// here recurses over it.
+/// How many factors a size may have in all, those of roundings within it counted too. It is bounded because everything here
+/// recurses over it.
 const MAX_WEIGHT: usize = 64;
 
 /// The size of a dimension, or an index into one: a whole number, or a polynomial in symbols such as the batch `N`.
 ///
 /// Every symbol stands for a number of at least 1. Equal sizes are equal for every choice of the symbols; sizes that compare
-/// unequal may still be equal for some or, where roundings down are involved, even for all.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub(crate) struct Size {
-    /// Coefficients by the sorted factors of their term; none is zero.
-    terms: BTreeMap<Vec<Factor>, i64>,
+/// unequal may still be equal for some or, where roundings down are involved, even for all. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Size(Form);
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Form {
+    Fixed(i64),
+    /// Sorted factors with their coefficient, sorted; no coefficient is zero, and not all terms are without factors.
+    Open(Arc<[(Vec<Factor>, i64)]>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,20 +38,19 @@ enum Factor {
 impl Size {
     /// A number.
     pub(crate) fn fixed(n: i64) -> Self {
-        Self { terms: BTreeMap::from_iter((n != 0).then(|| (Vec::new(), n))) }
+        Self(Form::Fixed(n))
     }
 
     /// A symbol.
     pub(crate) fn symbol(name: &str) -> Self {
-        Self { terms: BTreeMap::from([(vec![Factor::Symbol(name.into())], 1)]) }
+        Self(Form::Open(Arc::new([(vec![Factor::Symbol(name.into())], 1)])))
     }
 
     /// The number, where it depends on no symbol.
     pub(crate) fn as_fixed(&self) -> Option<i64> {
-        match self.terms.len() {
-            0 => Some(0),
-            1 => self.terms.get(&Vec::new()[..]).copied(),
-            _ => None,
+        match self.0 {
+            Form::Fixed(n) => Some(n),
+            Form::Open(_) => None,
         }
     }
 
@@ -56,11 +61,14 @@ impl Size {
 
     /// The sum.
     pub(crate) fn plus(&self, other: &Self) -> Result<Self, String> {
-        let mut sum = self.clone();
-        for (factors, coefficient) in &other.terms {
-            sum.add_term(factors.clone(), *coefficient)?;
+        if let (Form::Fixed(a), Form::Fixed(b)) = (&self.0, &other.0) {
+            return a.checked_add(*b).map(Self::fixed).ok_or_else(overflow);
         }
-        Ok(sum)
+        let mut sum = Sum::default();
+        for (factors, coefficient) in self.terms().chain(other.terms()) {
+            sum.add(factors.to_vec(), coefficient)?;
+        }
+        sum.finish()
     }
 
     /// The difference.
@@ -75,18 +83,24 @@ impl Size {
 
     /// The product.
     pub(crate) fn times(&self, other: &Self) -> Result<Self, String> {
-        let mut product = Self::default();
-        for (a, x) in &self.terms {
-            for (b, y) in &other.terms {
-                let mut factors: Vec<_> = a.iter().chain(b).cloned().collect();
+        match (&self.0, &other.0) {
+            (Form::Fixed(a), Form::Fixed(b)) => return a.checked_mul(*b).map(Self::fixed).ok_or_else(overflow),
+            (Form::Fixed(1), _) => return Ok(other.clone()),
+            (_, Form::Fixed(1)) => return Ok(self.clone()),
+            _ => {}
+        }
+        let mut product = Sum::default();
+        for (a, x) in self.terms() {
+            for (b, y) in other.terms() {
+                let mut factors = [a, b].concat();
                 if factors.len() > MAX_FACTORS {
                     return Err(too_complicated());
                 }
                 factors.sort();
-                product.add_term(factors, x.checked_mul(*y).ok_or_else(overflow)?)?;
+                product.add(factors, x.checked_mul(y).ok_or_else(overflow)?)?;
             }
         }
-        Ok(product)
+        product.finish()
     }
 
     /// The product of all; 1 for none.
@@ -97,50 +111,54 @@ impl Size {
     /// Divided by the positive number `divisor` and rounded down.
     pub(crate) fn divided_down(&self, divisor: i64) -> Result<Self, String> {
         debug_assert!(divisor > 0, "callers check what the file says");
+        if let Form::Fixed(n) = self.0 {
+            return Ok(Self::fixed(n.div_euclid(divisor)));
+        }
         // ⌊(d·q + r) / d⌋ = q + ⌊r / d⌋: what divides evenly comes out of the rounding.
-        let (mut quotient, mut rest) = (Self::default(), Self::default());
-        for (factors, coefficient) in &self.terms {
+        let (mut quotient, mut rest) = (Sum::default(), Sum::default());
+        for (factors, coefficient) in self.terms() {
             let (q, r) = if factors.is_empty() || coefficient % divisor == 0 {
                 (coefficient.div_euclid(divisor), coefficient.rem_euclid(divisor))
             } else {
-                (0, *coefficient)
+                (0, coefficient)
             };
-            quotient.add_term(factors.clone(), q)?;
-            rest.add_term(factors.clone(), r)?;
+            quotient.add(factors.to_vec(), q)?;
+            rest.add(factors.to_vec(), r)?;
         }
+        let rest = rest.finish()?;
         if rest.as_fixed().is_some() {
-            return Ok(quotient);
+            return quotient.finish();
         }
-        let floor = match rest.nested_floor() {
-            // ⌊(⌊a / b⌋ + c) / d⌋ = ⌊(a + b·c) / (b·d)⌋
-            Some((inner, b, c)) => {
-                let shift = b.checked_mul(c).ok_or_else(overflow)?;
-                let divisor = b.checked_mul(divisor).ok_or_else(overflow)?;
-                return quotient.plus(&inner.offset(shift)?.divided_down(divisor)?);
-            }
-            None if rest.weight() <= MAX_WEIGHT => Factor::Floor(Arc::new(rest), divisor),
-            None => return Err(too_complicated()),
-        };
-        quotient.add_term(vec![floor], 1)?;
-        Ok(quotient)
+        // ⌊(⌊a / b⌋ + c) / d⌋ = ⌊(a + b·c) / (b·d)⌋
+        if let Some((inner, b, c)) = rest.nested_floor() {
+            let shift = b.checked_mul(c).ok_or_else(overflow)?;
+            let divisor = b.checked_mul(divisor).ok_or_else(overflow)?;
+            return quotient.finish()?.plus(&inner.offset(shift)?.divided_down(divisor)?);
+        }
+        quotient.add(vec![Factor::Floor(Arc::new(rest), divisor)], 1)?;
+        quotient.finish()
     }
 
     /// The quotient, where `divisor` is a single term that divides every term evenly.
     pub(crate) fn divided_evenly(&self, divisor: &Self) -> Option<Self> {
+        if divisor.is(0) {
+            return None;
+        }
         if self == divisor {
             return Some(Self::fixed(1));
         }
-        let (by, n) = divisor.terms.iter().next().filter(|_| divisor.terms.len() == 1)?;
-        let mut quotient = Self::default();
-        for (factors, coefficient) in &self.terms {
-            let mut left = factors.clone();
+        let mut by = divisor.terms();
+        let (by, n) = by.next().filter(|_| by.next().is_none())?;
+        let mut quotient = Sum::default();
+        for (factors, coefficient) in self.terms() {
+            let mut left = factors.to_vec();
             for factor in by {
                 left.remove(left.iter().position(|f| f == factor)?);
             }
-            let evenly = coefficient.checked_rem(*n)? == 0;
-            quotient.add_term(left, evenly.then(|| coefficient / n)?).ok()?;
+            let evenly = coefficient.checked_rem(n)? == 0;
+            quotient.add(left, evenly.then(|| coefficient.checked_div(n))??).ok()?;
         }
-        Some(quotient)
+        quotient.finish().ok()
     }
 
     /// Whether it is at least `n` whatever the symbols are; `false` where that can't be told.
@@ -150,12 +168,12 @@ impl Size {
 
     /// A number that it is never below.
     fn least(&self) -> Option<i64> {
-        self.terms.iter().try_fold(0i64, |sum, (factors, coefficient)| {
+        self.terms().try_fold(0i64, |sum, (factors, coefficient)| {
             // Of something that may be large nothing can be taken away.
-            if !factors.is_empty() && *coefficient < 0 {
+            if !factors.is_empty() && coefficient < 0 {
                 return None;
             }
-            let term = factors.iter().try_fold(*coefficient, |product, factor| {
+            let term = factors.iter().try_fold(coefficient, |product, factor| {
                 let least = match factor {
                     Factor::Symbol(_) => 1,
                     Factor::Floor(size, divisor) => size.least()?.div_euclid(*divisor),
@@ -168,8 +186,8 @@ impl Size {
 
     /// The number that it is for these values of the symbols; `None` where one is missing or the number too large.
     pub(crate) fn at(&self, values: &BTreeMap<String, i64>) -> Option<i64> {
-        self.terms.iter().try_fold(0i64, |sum, (factors, coefficient)| {
-            let term = factors.iter().try_fold(*coefficient, |product, factor| {
+        self.terms().try_fold(0i64, |sum, (factors, coefficient)| {
+            let term = factors.iter().try_fold(coefficient, |product, factor| {
                 let value = match factor {
                     Factor::Symbol(name) => *values.get(&**name)?,
                     Factor::Floor(size, divisor) => size.at(values)?.div_euclid(*divisor),
@@ -183,8 +201,8 @@ impl Size {
     /// With a symbol replaced by another size.
     pub(crate) fn with(&self, symbol: &str, by: &Self) -> Result<Self, String> {
         let mut sum = Self::default();
-        for (factors, coefficient) in &self.terms {
-            let mut term = Self::fixed(*coefficient);
+        for (factors, coefficient) in self.terms() {
+            let mut term = Self::fixed(coefficient);
             for factor in factors {
                 term = term.times(&match factor {
                     Factor::Symbol(name) if **name == *symbol => by.clone(),
@@ -199,7 +217,7 @@ impl Size {
 
     /// Adds the symbols that it depends on.
     pub(crate) fn collect_symbols(&self, into: &mut BTreeSet<String>) {
-        for factor in self.terms.keys().flatten() {
+        for factor in self.terms().flat_map(|(factors, _)| factors) {
             match factor {
                 Factor::Symbol(name) => {
                     into.insert(name.to_string());
@@ -209,42 +227,92 @@ impl Size {
         }
     }
 
-    fn add_term(&mut self, factors: Vec<Factor>, coefficient: i64) -> Result<(), String> {
-        let entry = self.terms.entry(factors);
-        let old = match &entry {
-            std::collections::btree_map::Entry::Occupied(old) => *old.get(),
-            std::collections::btree_map::Entry::Vacant(_) => 0,
+    /// Whether it depends on this symbol.
+    pub(crate) fn depends_on(&self, symbol: &str) -> bool {
+        self.terms().flat_map(|(factors, _)| factors).any(|factor| match factor {
+            Factor::Symbol(name) => **name == *symbol,
+            Factor::Floor(size, _) => size.depends_on(symbol),
+        })
+    }
+
+    /// What it takes to keep, beyond itself: how many factors it has, those of roundings within it counted too.
+    pub(crate) fn weight(&self) -> usize {
+        self.terms().map(|(factors, _)| weight(factors)).sum()
+    }
+
+    fn terms(&self) -> impl Iterator<Item = (&[Factor], i64)> {
+        let (number, terms) = match &self.0 {
+            Form::Fixed(n) => (Some(*n).filter(|n| *n != 0), &[][..]),
+            Form::Open(terms) => (None, &terms[..]),
         };
-        let new = old.checked_add(coefficient).ok_or_else(overflow)?;
-        match entry {
-            std::collections::btree_map::Entry::Occupied(old) if new == 0 => {
-                old.remove();
-            }
-            std::collections::btree_map::Entry::Vacant(_) if new == 0 => {}
-            entry => *entry.or_default() = new,
-        }
-        if self.terms.len() > MAX_TERMS { Err(too_complicated()) } else { Ok(()) }
+        number.map(|n| (&[][..], n)).into_iter().chain(terms.iter().map(|(factors, n)| (&factors[..], *n)))
     }
 
     /// `(a, b, c)` for ⌊a / b⌋ + c.
     fn nested_floor(&self) -> Option<(&Self, i64, i64)> {
-        let constant = self.terms.get(&Vec::new()[..]).copied();
-        let mut others = self.terms.iter().filter(|(factors, _)| !factors.is_empty());
+        let constant = self.terms().find(|(factors, _)| factors.is_empty()).map_or(0, |(_, c)| c);
+        let mut others = self.terms().filter(|(factors, _)| !factors.is_empty());
         match (others.next()?, others.next()) {
-            ((factors, 1), None) => match &factors[..] {
-                [Factor::Floor(size, divisor)] => Some((size, *divisor, constant.unwrap_or(0))),
-                _ => None,
-            },
+            (([Factor::Floor(size, divisor)], 1), None) => Some((size, *divisor, constant)),
             _ => None,
         }
     }
+}
 
-    fn weight(&self) -> usize {
-        let weight = |factor: &Factor| match factor {
-            Factor::Symbol(_) => 1,
-            Factor::Floor(size, _) => size.weight() + 1,
+fn weight(factors: &[Factor]) -> usize {
+    let weight = |factor: &Factor| match factor {
+        Factor::Symbol(_) => 1,
+        Factor::Floor(size, _) => size.weight() + 1,
+    };
+    factors.iter().map(weight).sum()
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self::fixed(0)
+    }
+}
+
+/// A size in the making.
+#[derive(Default)]
+struct Sum {
+    /// Coefficients by the sorted factors of their term; none is zero.
+    terms: BTreeMap<Vec<Factor>, i64>,
+}
+
+impl Sum {
+    fn add(&mut self, factors: Vec<Factor>, coefficient: i64) -> Result<(), String> {
+        use std::collections::btree_map::Entry;
+        match self.terms.entry(factors) {
+            Entry::Occupied(mut old) => {
+                let new = old.get().checked_add(coefficient).ok_or_else(overflow)?;
+                if new == 0 {
+                    old.remove();
+                } else {
+                    old.insert(new);
+                }
+            }
+            Entry::Vacant(_) if coefficient == 0 => {}
+            Entry::Vacant(new) => {
+                new.insert(coefficient);
+            }
+        }
+        if self.terms.len() > MAX_TERMS { Err(too_complicated()) } else { Ok(()) }
+    }
+
+    fn finish(self) -> Result<Size, String> {
+        let number = match self.terms.len() {
+            0 => Some(0),
+            1 => self.terms.get(&Vec::new()[..]).copied(),
+            _ => None,
         };
-        self.terms.keys().flatten().map(weight).sum()
+        if let Some(number) = number {
+            return Ok(Size::fixed(number));
+        }
+        if self.terms.keys().map(|factors| weight(factors)).sum::<usize>() > MAX_WEIGHT {
+            return Err(too_complicated());
+        }
+        Ok(Size(Form::Open(self.terms.into_iter().collect())))
     }
 }
 
@@ -257,25 +325,28 @@ impl From<usize> for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.terms.is_empty() {
-            return f.write_str("0");
+        if let Form::Fixed(n) = self.0 {
+            return write!(f, "{n}");
         }
         // Terms with symbols first, the plain number last: N·24, height + 1.
-        let number = self.terms.iter().filter(|(factors, _)| factors.is_empty());
-        let others = self.terms.iter().filter(|(factors, _)| !factors.is_empty());
+        let number = self.terms().filter(|(factors, _)| factors.is_empty());
+        let others = self.terms().filter(|(factors, _)| !factors.is_empty());
         for (i, (factors, coefficient)) in others.chain(number).enumerate() {
-            match (i, *coefficient < 0) {
+            match (i, coefficient < 0) {
                 (0, true) => f.write_str("-")?,
                 (0, false) => {}
                 (_, true) => f.write_str("-")?,
                 (_, false) => f.write_str("+")?,
             }
             let magnitude = coefficient.unsigned_abs();
-            let mut parts: Vec<_> = factors.iter().map(ToString::to_string).collect();
-            if magnitude != 1 || parts.is_empty() {
-                parts.push(magnitude.to_string());
+            for (i, factor) in factors.iter().enumerate() {
+                write!(f, "{}{factor}", if i > 0 { "·" } else { "" })?;
             }
-            f.write_str(&parts.join("·"))?;
+            if factors.is_empty() {
+                write!(f, "{magnitude}")?;
+            } else if magnitude != 1 {
+                write!(f, "·{magnitude}")?;
+            }
         }
         Ok(())
     }
@@ -285,7 +356,7 @@ impl fmt::Display for Factor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Symbol(name) => f.write_str(name),
-            Self::Floor(size, divisor) if size.terms.len() == 1 => write!(f, "⌊{size}/{divisor}⌋"),
+            Self::Floor(size, divisor) if size.terms().nth(1).is_none() => write!(f, "⌊{size}/{divisor}⌋"),
             Self::Floor(size, divisor) => write!(f, "⌊({size})/{divisor}⌋"),
         }
     }
@@ -299,13 +370,19 @@ fn too_complicated() -> String {
     "a size depends on the open dimensions in too complicated a way".into()
 }
 
-/// A shape for people: `N×3×416×416`; `scalar` for none.
+/// A shape for people: `N×3×416×416`; `scalar` for none. Of one that is very long only the beginning.
 pub(crate) fn shape_text(shape: &[Size]) -> String {
     if shape.is_empty() {
         return "scalar".into();
     }
-    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×")
+    let dims: Vec<_> = shape.iter().take(MAX_DIMS_SHOWN).map(|size| shortened(size, MAX_SIZE_SHOWN)).collect();
+    dims.join("×") + if shape.len() > MAX_DIMS_SHOWN { "×…" } else { "" }
 }
+
+/// How many dimensions of a shape are shown: more than a tensor may have, fewer than a hostile file may ask for.
+const MAX_DIMS_SHOWN: usize = 20;
+/// How many bytes of a size are shown.
+const MAX_SIZE_SHOWN: usize = 80;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ mod batches;
 pub(super) mod evaluator;
 mod files;
 mod models;
+mod operators;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use super::batch;
 use super::import::import;
 use super::infer::infer;
 use super::ir::Graph;
+use super::op::Op;
 use super::passes::{self, Rewrites};
 use crate::{Model, Session, SessionOptions, model};
 use evaluator::{Array, evaluate};

@@ -3,6 +3,7 @@
 use rten_onnx::onnx::{AttributeProto, AttributeType, TensorProto};
 
 use crate::graph::constant::Constant;
+use crate::text::short_name;
 
 /// A node's attributes.
 pub(super) struct Attributes<'a>(pub(super) &'a mut [AttributeProto]);
@@ -33,7 +34,16 @@ impl Attributes<'_> {
         Ok(self.optional_float(name)?.unwrap_or(default))
     }
 
+    /// A number that is neither infinite nor none at all.
     pub(super) fn optional_float(&mut self, name: &str) -> Result<Option<f32>, String> {
+        match self.any_float(name)? {
+            Some(value) if !value.is_finite() => Err(format!("{name} is {value}")),
+            value => Ok(value),
+        }
+    }
+
+    /// Any number; exporters write bounds that are infinite.
+    pub(super) fn any_float(&mut self, name: &str) -> Result<Option<f32>, String> {
         self.find(name, AttributeType::FLOAT, "a number")?.map_or(Ok(None), |a| Ok(a.f.or(Some(0.0))))
     }
 
@@ -59,7 +69,7 @@ impl Attributes<'_> {
         let text = attribute.s.as_deref().unwrap_or_default();
         choices.iter().find(|(choice, _)| *choice == text).map(|(_, value)| *value).ok_or_else(|| {
             let known: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
-            format!("{name} is {text:?}; known are {}", known.join(", "))
+            format!("{name} is {:?}; known are {}", short_name(text), known.join(", "))
         })
     }
 

@@ -1,10 +1,12 @@
-//! ONNX's operators, one by one, for the operator sets 7 to 21 and whatever later ones left alone.
+//! ONNX's operators, one by one, for the operator sets 7 to 22 and whatever later ones left alone.
 
 use super::attributes::Attributes;
 use crate::ElementType;
 use crate::graph::constant::Constant;
+use crate::graph::infer::MAX_RANK;
 use crate::graph::op::{
-    AutoPad, Binary, Coordinates, Epilogue, Op, PadMode, Reduction, Resize, ResizeMode, Rounding, Unary, Window,
+    AspectRatio, AutoPad, Binary, Coordinates, Epilogue, Op, PadMode, Reduction, Resize, ResizeMode, Rounding, Unary,
+    Window,
 };
 
 /// An operator, and the inputs that its attributes stand for.
@@ -14,8 +16,12 @@ pub(super) struct Parsed {
     pub(super) inputs: Vec<(usize, Constant)>,
 }
 
-/// Reads the operator called `name` of the operator set `opset`. `None` for one that is not known.
-pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<Option<Parsed>, String> {
+/// An operator, or why it is not understood.
+pub(super) type Understood = Result<Parsed, &'static str>;
+
+/// Reads the operator called `name` of the operator set `opset`, in a node of `outputs` outputs. The outer error is a
+/// contradiction.
+pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>, outputs: usize) -> Result<Understood, String> {
     let mut inputs = Vec::new();
     let mut list = |index: usize, values: Option<Vec<i64>>| {
         inputs.extend(values.map(|v| (index, Constant::ints(vec![v.len()], v))));
@@ -25,17 +31,30 @@ pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<
         "ConvTranspose" => Op::ConvTranspose {
             window: window(&mut a)?,
             group: group(&mut a)?,
-            output_padding: a.ints("output_padding")?.unwrap_or_default(),
-            output_shape: a.ints("output_shape")?.unwrap_or_default(),
+            output_padding: few("output_padding", a.ints("output_padding")?)?,
+            output_shape: few("output_shape", a.ints("output_shape")?)?,
         },
-        "MaxPool" => Op::MaxPool(window(&mut a)?),
+        "MaxPool" => {
+            if a.flag("storage_order", false)? && outputs > 1 {
+                return Ok(Err("it gives places in column-major order"));
+            }
+            Op::MaxPool(window(&mut a)?)
+        }
         "AveragePool" => {
             Op::AveragePool { window: window(&mut a)?, count_include_pad: a.flag("count_include_pad", false)? }
         }
         "GlobalAveragePool" => Op::GlobalAveragePool,
         "GlobalMaxPool" => Op::GlobalMaxPool,
-        "BatchNormalization" => Op::BatchNormalization { epsilon: a.float("epsilon", 1e-5)? },
-        "InstanceNormalization" => Op::InstanceNormalization { epsilon: a.float("epsilon", 1e-5)? },
+        "BatchNormalization" => {
+            if a.flag("training_mode", false)? || outputs > 1 {
+                return Ok(Err("it is in training"));
+            }
+            if opset < 9 && !a.flag("spatial", true)? {
+                return Ok(Err("it normalises every place by itself"));
+            }
+            Op::BatchNormalization { epsilon: epsilon(&mut a)? }
+        }
+        "InstanceNormalization" => Op::InstanceNormalization { epsilon: epsilon(&mut a)? },
         "Gemm" => Op::Gemm {
             alpha: a.float("alpha", 1.0)?,
             beta: a.float("beta", 1.0)?,
@@ -47,7 +66,7 @@ pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<
         "PRelu" => Op::PRelu,
         "Clip" => {
             if opset < 11 {
-                for (index, bound) in [(1, a.optional_float("min")?), (2, a.optional_float("max")?)] {
+                for (index, bound) in [(1, a.any_float("min")?), (2, a.any_float("max")?)] {
                     inputs.extend(bound.map(|v| (index, Constant::floats(Vec::new(), vec![v]))));
                 }
             }
@@ -77,6 +96,9 @@ pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<
         "Concat" => Op::Concat { axis: a.optional_int("axis")?.ok_or("it has no axis")? },
         "Split" => {
             list(1, a.ints("split")?);
+            if let Some(parts) = a.optional_int("num_outputs")?.filter(|&n| usize::try_from(n) != Ok(outputs)) {
+                return Err(format!("num_outputs is {parts}, it has {outputs} outputs"));
+            }
             Op::Split { axis: a.int("axis", 0)? }
         }
         "Slice" => {
@@ -88,7 +110,7 @@ pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<
         "Gather" => Op::Gather { axis: a.int("axis", 0)? },
         "Pad" => {
             list(1, a.ints("pads")?);
-            inputs.extend(a.optional_float("value")?.map(|v| (2, Constant::floats(Vec::new(), vec![v]))));
+            inputs.extend(a.any_float("value")?.map(|v| (2, Constant::floats(Vec::new(), vec![v]))));
             Op::Pad(a.choice(
                 "mode",
                 &[
@@ -100,11 +122,6 @@ pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<
             )?)
         }
         "Resize" | "Upsample" => {
-            // The other policies give other sizes than those that are named.
-            let stretch = [("stretch", true), ("not_larger", false), ("not_smaller", false)];
-            if !a.choice("keep_aspect_ratio_policy", &stretch)? {
-                return Ok(None);
-            }
             if let Some(scales) = a.floats("scales")? {
                 inputs.push((2, Constant::floats(vec![scales.len()], scales)));
             }
@@ -115,7 +132,7 @@ pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<
             Op::Reshape { allow_zero: a.flag("allowzero", false)? }
         }
         "Flatten" => Op::Flatten { axis: a.int("axis", 1)? },
-        "Transpose" => Op::Transpose { perm: a.ints("perm")? },
+        "Transpose" => Op::Transpose { perm: a.ints("perm")?.map(|perm| few("perm", Some(perm))).transpose()? },
         "Squeeze" | "Unsqueeze" => {
             list(1, a.ints("axes")?);
             if name == "Squeeze" { Op::Squeeze } else { Op::Unsqueeze }
@@ -128,7 +145,16 @@ pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<
             }
             Op::ConstantOfShape(value)
         }
-        "Cast" => Op::Cast(ElementType::of_number(a.optional_int("to")?.ok_or("it has no type to cast to")?)),
+        "Cast" => {
+            let to = a.optional_int("to")?.ok_or("it has no type to cast to")?;
+            match ElementType::of_number(to) {
+                ElementType::Other if !(1..=LAST_TYPE).contains(&to) => {
+                    return Err(format!("it casts to the type {to}, which ONNX does not have"));
+                }
+                ElementType::Other => return Ok(Err("it casts to a type that is not known")),
+                to => Op::Cast(to),
+            }
+        }
         "Range" => Op::Range,
         "Expand" => Op::Expand,
         "Tile" => Op::Tile,
@@ -142,10 +168,18 @@ pub(super) fn operator(name: &str, opset: i64, mut a: Attributes<'_>) -> Result<
         _ => match (unary(name, &mut a)?, binary(name)) {
             (Some(unary), _) => Op::Unary(unary),
             (None, Some(binary)) => Op::Binary(binary),
-            (None, None) => return Ok(None),
+            (None, None) => return Ok(Err("an operator that is not known")),
         },
     };
-    Ok(Some(Parsed { op, inputs }))
+    Ok(Ok(Parsed { op, inputs }))
+}
+
+/// The last of the types that ONNX numbers: `int2`, of IR version 13.
+const LAST_TYPE: i64 = 26;
+
+fn epsilon(a: &mut Attributes<'_>) -> Result<f32, String> {
+    let epsilon = a.float("epsilon", 1e-5)?;
+    if epsilon >= 0.0 { Ok(epsilon) } else { Err(format!("epsilon is {epsilon}, at least 0 is needed")) }
 }
 
 fn unary(name: &str, a: &mut Attributes<'_>) -> Result<Option<Unary>, String> {
@@ -200,6 +234,9 @@ fn group(a: &mut Attributes<'_>) -> Result<i64, String> {
 fn window(a: &mut Attributes<'_>) -> Result<Window, String> {
     let positive = |name: &str, values: Option<Vec<i64>>| {
         let values = values.unwrap_or_default();
+        if values.len() > MAX_RANK {
+            return Err(format!("{name} has {} numbers", values.len()));
+        }
         match values.iter().find(|v| **v < 1) {
             Some(_) => Err(format!("{name} is {values:?}, every one must be at least 1")),
             None => Ok(values),
@@ -208,7 +245,7 @@ fn window(a: &mut Attributes<'_>) -> Result<Window, String> {
     Ok(Window {
         kernel: positive("kernel_shape", a.ints("kernel_shape")?)?,
         strides: positive("strides", a.ints("strides")?)?,
-        pads: a.ints("pads")?.unwrap_or_default(),
+        pads: few("pads", a.ints("pads")?)?,
         dilations: positive("dilations", a.ints("dilations")?)?,
         auto_pad: a.choice(
             "auto_pad",
@@ -236,7 +273,17 @@ fn resize(a: &mut Attributes<'_>, old: bool) -> Result<Resize, String> {
     )?;
     if old {
         let (coordinates, rounding) = (Coordinates::Asymmetric, Rounding::Floor);
-        return Ok(Resize { mode, coordinates, rounding, antialias: false, axes: Vec::new() });
+        return Ok(Resize {
+            mode,
+            coordinates,
+            rounding,
+            antialias: false,
+            axes: Vec::new(),
+            aspect: AspectRatio::Stretch,
+            extrapolation: 0.0,
+            cubic: DEFAULT_CUBIC,
+            exclude_outside: false,
+        });
     }
     Ok(Resize {
         mode,
@@ -261,6 +308,26 @@ fn resize(a: &mut Attributes<'_>, old: bool) -> Result<Resize, String> {
             ],
         )?,
         antialias: a.flag("antialias", false)?,
-        axes: a.ints("axes")?.unwrap_or_default(),
+        axes: few("axes", a.ints("axes")?)?,
+        aspect: a.choice(
+            "keep_aspect_ratio_policy",
+            &[
+                ("stretch", AspectRatio::Stretch),
+                ("not_larger", AspectRatio::NotLarger),
+                ("not_smaller", AspectRatio::NotSmaller),
+            ],
+        )?,
+        extrapolation: a.float("extrapolation_value", 0.0)?,
+        cubic: a.float("cubic_coeff_a", DEFAULT_CUBIC)?,
+        exclude_outside: a.flag("exclude_outside", false)?,
     })
+}
+
+/// ONNX's default for the coefficient of cubic interpolation.
+const DEFAULT_CUBIC: f32 = -0.75;
+
+/// A list of at most a number for each end of each dimension; empty where it is left out.
+fn few(name: &str, values: Option<Vec<i64>>) -> Result<Vec<i64>, String> {
+    let values = values.unwrap_or_default();
+    if values.len() > 2 * MAX_RANK { Err(format!("{name} has {} numbers", values.len())) } else { Ok(values) }
 }

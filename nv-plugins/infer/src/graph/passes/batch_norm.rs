@@ -1,12 +1,13 @@
 //! Folds BatchNormalization into the convolution before it: y = s·(W∗x + b − mean) + shift is a convolution with the weights
 //! s·W and the bias s·(b − mean) + shift, where s = scale / √(variance + ε), channel by channel.
 
+use super::Allowance;
 use crate::graph::constant::Constant;
 use crate::graph::ir::Graph;
 use crate::graph::op::{Epilogue, Op};
 
 pub(super) fn run(graph: &mut Graph) -> usize {
-    let links = graph.links();
+    let (links, mut allowance) = (graph.links(), Allowance::new(graph));
     let mut folded = 0;
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
@@ -17,7 +18,7 @@ pub(super) fn run(graph: &mut Graph) -> usize {
         let Some(conv) = node.input(0).filter(|&x| links.users(x).len() == 1).and_then(|x| links.producer(x)) else {
             continue;
         };
-        let Some((weights, bias)) = merged(graph, conv, index, epsilon) else { continue };
+        let Some((weights, bias)) = merged(graph, conv, index, epsilon, &mut allowance) else { continue };
         let name = graph.value(node.outputs[0]).name.clone();
         let weights = graph.add_constant(format!("{name}.weights"), weights);
         let bias = graph.add_constant(format!("{name}.bias"), bias);
@@ -31,19 +32,34 @@ pub(super) fn run(graph: &mut Graph) -> usize {
 }
 
 /// The weights and bias of both together; `None` where the first is no plain convolution, or something is not constant.
-fn merged(graph: &Graph, conv: usize, norm: usize, epsilon: f32) -> Option<(Constant, Constant)> {
+fn merged(
+    graph: &Graph,
+    conv: usize,
+    norm: usize,
+    epsilon: f32,
+    allowance: &mut Allowance,
+) -> Option<(Constant, Constant)> {
     let (conv, norm) = (&graph.nodes[conv], &graph.nodes[norm]);
     match &conv.op {
         Op::Conv { epilogue, .. } if *epilogue == Epilogue::default() => {}
         _ => return None,
     }
     let weights = graph.constant_input(conv, 1)?;
-    let values = weights.as_floats()?;
     let channels = *weights.shape().first().filter(|&&n| n > 0)?;
-    let parameter = |place: usize| graph.constant_input(norm, place)?.as_floats().filter(|v| v.len() == channels);
-    let (scale, shift, mean, variance) = (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
+    let per_channel = |constant: &&Constant| constant.shape() == [channels];
+    // Looking at values may copy them: last.
+    let parameter = |place: usize| graph.constant_input(norm, place).filter(per_channel);
+    let parameters = [parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?];
     let bias = match conv.input(2) {
-        Some(id) => graph.constant(id)?.as_floats()?.into_owned(),
+        Some(id) => Some(graph.constant(id).filter(per_channel)?),
+        None => None,
+    };
+    allowance.take(weights.len().checked_add(channels)?)?;
+    let values = weights.as_floats()?;
+    let [scale, shift, mean, variance] = parameters.map(Constant::as_floats);
+    let (scale, shift, mean, variance) = (scale?, shift?, mean?, variance?);
+    let bias = match bias {
+        Some(bias) => bias.as_floats()?.into_owned(),
         None => vec![0.0; channels],
     };
     let factor = |c: usize| f64::from(scale[c]) / (f64::from(variance[c]) + f64::from(epsilon)).sqrt();

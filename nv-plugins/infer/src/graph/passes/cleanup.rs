@@ -46,11 +46,15 @@ pub(super) fn run(graph: &mut Graph) -> usize {
 /// The activation that a Clip between constants is.
 fn clamp(graph: &Graph, index: usize) -> Option<Unary> {
     let node = &graph.nodes[index];
+    if !matches!(node.op, Op::Clip) {
+        return None;
+    }
     let bound = |index: usize, open: f32| match node.input(index) {
         Some(id) => graph.constant(id)?.scalar(),
         None => Some(open),
     };
     let (least, greatest) = (bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?);
     let is_float = graph.value(node.outputs[0]).element == crate::ElementType::Float;
-    (matches!(node.op, Op::Clip) && is_float).then_some(Unary::Clamp { least, greatest })
+    // What a Clip gives with bounds the wrong way round, or with none at all, is for whoever runs it to say.
+    (is_float && least <= greatest).then_some(Unary::Clamp { least, greatest })
 }

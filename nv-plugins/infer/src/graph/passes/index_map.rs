@@ -84,7 +84,7 @@ fn focus(graph: &Graph, links: &Links, index: usize) -> Option<(ValueId, IndexMa
         return None;
     };
     let split = vec![n.clone(), c.clone(), rows.clone(), size.clone(), columns.clone(), size];
-    let kept = out[0] == *n && out[2] == rows && out[3] == columns;
+    let kept = matches!(out, [batch, _, height, width] if batch == n && *height == rows && *width == columns);
     kept.then_some((picture, IndexMap { split, perm: vec![0, outer, inner, 1, 2, 4] }))
 }
 
@@ -99,7 +99,9 @@ impl Cut {
     fn through(self, graph: &Graph, slice: usize) -> Option<Self> {
         let node = &graph.nodes[slice];
         let of = node.input(0)?;
-        let ints = |place: usize| graph.constant_input(node, place)?.as_ints().map(|v| v.into_owned());
+        // Looking at values may copy them: only a slice's.
+        let few = |place: usize| graph.constant_input(node, place).filter(|list| list.len() <= 4);
+        let ints = |place: usize| few(place)?.as_ints().map(|v| v.into_owned());
         let (starts, ends) = (ints(1)?, ints(2)?);
         let axes = if node.input(3).is_some() { ints(3)? } else { (0..starts.len() as i64).collect() };
         let steps = if node.input(4).is_some() { ints(4)? } else { vec![1; starts.len()] };

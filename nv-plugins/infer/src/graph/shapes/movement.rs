@@ -1,7 +1,8 @@
 //! Operators that move, repeat and leave out elements, or make tensors of a given shape.
 
 use super::{Inputs, Shape, agree, axes_at, axis_of, known};
-use crate::graph::op::{Coordinates, Op, Resize};
+use crate::graph::fold::Content;
+use crate::graph::op::{AspectRatio, Coordinates, Op, PadMode, Resize};
 use crate::graph::size::{Size, shape_text};
 
 /// From here on the end of a slice means "to the end": exporters write the largest 32- or 64-bit number.
@@ -33,7 +34,7 @@ pub(super) fn infer(op: &Op, inputs: &Inputs<'_>) -> Shape {
             }
             Ok(Some([&data[..axis], indices, &data[axis + 1..]].concat()))
         }
-        Op::Pad(_) => pad(inputs),
+        Op::Pad(mode) => pad(*mode, inputs),
         Op::Resize(resize) => resized(resize, inputs),
         Op::Expand => {
             let (shape, to) = (known!(inputs.shape(0)?), known!(inputs.sizes(1)));
@@ -59,6 +60,14 @@ pub(super) fn infer(op: &Op, inputs: &Inputs<'_>) -> Shape {
             Ok(Some(shape.to_vec()))
         }
         Op::Range => {
+            if let (Some(start), Some(limit), Some(delta)) = (inputs.floats(0), inputs.floats(1), inputs.floats(2)) {
+                let (&[start], &[limit], &[delta]) = (start, limit, delta) else {
+                    return Err("a bound is not one number".into());
+                };
+                let steps = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil();
+                // Of no steps there is no number: NaN.
+                return whole(if steps < 0.0 { 0.0 } else { steps }).map(|count| Some(vec![Size::fixed(count)]));
+            }
             let (start, limit, delta) = (known!(inputs.sizes(0)), known!(inputs.sizes(1)), known!(inputs.sizes(2)));
             let ([start], [limit], [delta]) = (start, limit, delta) else {
                 return Err("a bound is not one number".into());
@@ -66,7 +75,7 @@ pub(super) fn infer(op: &Op, inputs: &Inputs<'_>) -> Shape {
             match (start.as_fixed(), limit.as_fixed(), delta.as_fixed()) {
                 (.., Some(0)) => Err("steps of 0".into()),
                 (Some(start), Some(limit), Some(step)) => Ok(Some(vec![Size::fixed(count(start, limit, step))])),
-                (_, _, Some(1)) => Ok(Some(vec![limit.minus(start)?])),
+                (_, _, Some(1)) => Ok(Some(vec![limit.minus(start)?]).filter(|shape| shape[0].at_least(0))),
                 _ => Ok(None),
             }
         }
@@ -160,6 +169,10 @@ fn reshape(allow_zero: bool, inputs: &Inputs<'_>) -> Shape {
         });
     }
     let (have, named) = (Size::product(shape)?, Size::product(&out)?);
+    if open.is_some() && named.is(0) {
+        // What -1 stands for could be anything.
+        return Err(mismatch());
+    }
     match open {
         Some(axis) => match (have.divided_evenly(&named), have.as_fixed(), named.as_fixed()) {
             (Some(rest), ..) => out[axis] = rest,
@@ -230,8 +243,9 @@ fn slice(inputs: &Inputs<'_>) -> Shape {
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         return Err("starts, ends, axes and steps differ in number".into());
     }
-    for (i, &axis) in axes.iter().enumerate() {
-        let axis = axis_of(axis, shape.len())?;
+    let axes = axes.iter().map(|&axis| axis_of(axis, shape.len())).collect::<Result<Vec<_>, _>>()?;
+    distinct(&axes)?;
+    for (i, axis) in axes.into_iter().enumerate() {
         shape[axis] = known!(sliced(&shape[axis], starts[i], &ends[i], steps[i])?);
     }
     Ok(Some(shape))
@@ -282,20 +296,46 @@ fn count(start: i64, end: i64, step: i64) -> i64 {
     i64::try_from(count.max(0)).unwrap_or(i64::MAX)
 }
 
-fn pad(inputs: &Inputs<'_>) -> Shape {
+fn pad(mode: PadMode, inputs: &Inputs<'_>) -> Shape {
     let mut shape = known!(inputs.shape(0)?).to_vec();
     let pads = known!(inputs.ints(1));
     let axes = known!(ordered_axes(inputs, 3, shape.len())?);
     if pads.len() != 2 * axes.len() {
         return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
     }
+    distinct(&axes)?;
     for (i, &axis) in axes.iter().enumerate() {
-        shape[axis] = shape[axis].offset(pads[i])?.offset(pads[i + axes.len()])?;
+        let (begin, end) = (pads[i], pads[i + axes.len()]);
+        if let Some(n) = shape[axis].as_fixed() {
+            let refused = || format!("axis {axis} of {}: {mode:?} pads of {begin} and {end}", shape_text(&shape));
+            // What is cut off at an end must be there, and what is repeated too.
+            let most = match mode {
+                PadMode::Constant => i64::MAX,
+                PadMode::Reflect => n.saturating_sub(1),
+                PadMode::Edge if n > 0 => i64::MAX,
+                PadMode::Edge => 0,
+                PadMode::Wrap => n,
+            };
+            if [begin, end].iter().any(|pad| !(n.saturating_neg()..=most).contains(pad)) {
+                return Err(refused());
+            }
+        }
+        shape[axis] = shape[axis].offset(begin)?.offset(end)?;
         if shape[axis].as_fixed().is_some_and(|n| n < 0) {
             return Err(format!("axis {axis} padded to {}", shape[axis]));
         }
     }
     Ok(Some(shape))
+}
+
+/// That no axis is named twice.
+fn distinct(axes: &[usize]) -> Result<(), String> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("axis {} is named twice", pair[0])),
+        None => Ok(()),
+    }
 }
 
 /// The axes at an input in its order; all where they are left out.
@@ -316,6 +356,7 @@ fn resized(resize: &Resize, inputs: &Inputs<'_>) -> Shape {
         [] => (0..shape.len()).collect(),
         axes => axes.iter().map(|&a| axis_of(a, shape.len())).collect::<Result<Vec<_>, _>>()?,
     };
+    distinct(&axes)?;
     let fits = |n: usize| {
         if n == axes.len() { Ok(()) } else { Err(format!("{n} scales or sizes for {} axes", axes.len())) }
     };
@@ -323,6 +364,9 @@ fn resized(resize: &Resize, inputs: &Inputs<'_>) -> Shape {
         let sizes = known!(inputs.sizes(3));
         fits(sizes.len())?;
         positive(sizes)?;
+        if resize.aspect != AspectRatio::Stretch {
+            return one_scale(resize.aspect, shape, &axes, sizes);
+        }
         axes.iter().zip(sizes).for_each(|(&axis, size)| shape[axis] = size.clone());
         return Ok(Some(shape));
     }
@@ -330,7 +374,7 @@ fn resized(resize: &Resize, inputs: &Inputs<'_>) -> Shape {
         return Ok(None);
     }
     let Some(scales) = inputs.optional(2) else { return Err("neither scales nor sizes are there".into()) };
-    let scales = known!(scales.content.as_ref().and_then(|c| c.as_floats()));
+    let scales = known!(scales.content.as_ref().and_then(Content::as_floats));
     fits(scales.len())?;
     for (&axis, &scale) in axes.iter().zip(scales) {
         shape[axis] = known!(scaled(&shape[axis], scale)?);
@@ -338,15 +382,46 @@ fn resized(resize: &Resize, inputs: &Inputs<'_>) -> Shape {
     Ok(Some(shape))
 }
 
+/// The shape that one scale for every axis gives.
+fn one_scale(aspect: AspectRatio, mut shape: Vec<Size>, axes: &[usize], sizes: &[Size]) -> Shape {
+    let mut scale: Option<f64> = None;
+    for (&axis, size) in axes.iter().zip(sizes) {
+        let (from, to) = (known!(shape[axis].as_fixed()), known!(size.as_fixed()));
+        let own = to as f64 / from as f64;
+        let keeps = |best: f64| if aspect == AspectRatio::NotLarger { best <= own } else { best >= own };
+        scale = Some(scale.filter(|&best| keeps(best)).unwrap_or(own));
+    }
+    let Some(scale) = scale else { return Ok(Some(shape)) };
+    if !(scale > 0.0 && scale <= MAX_SCALE) {
+        return Err(format!("a scale of {scale}"));
+    }
+    for &axis in axes {
+        let from = known!(shape[axis].as_fixed());
+        shape[axis] = Size::fixed(whole((scale * from as f64 + 0.5).floor())?);
+    }
+    Ok(Some(shape))
+}
+
+/// The largest scale of a Resize: far beyond any model.
+const MAX_SCALE: f64 = 65_536.0;
+
+/// A size that was computed with fractions.
+fn whole(size: f64) -> Result<i64, String> {
+    // Up to there every whole number is a double.
+    if (0.0..=9_007_199_254_740_992.0).contains(&size) { Ok(size as i64) } else { Err(format!("a size of {size}")) }
+}
+
 fn scaled(size: &Size, scale: f32) -> Result<Option<Size>, String> {
-    if !(scale > 0.0 && scale <= 65_536.0) {
+    if !(scale > 0.0 && f64::from(scale) <= MAX_SCALE) {
         return Err(format!("a scale of {scale}"));
     }
     let inverse = scale.recip();
     match size.as_fixed() {
         _ if scale.fract() == 0.0 => size.times(&Size::fixed(scale as i64)).map(Some),
-        Some(n) => Ok(Some(Size::fixed((n as f32 * scale).floor() as i64))),
-        None if inverse.fract() == 0.0 => size.divided_down(inverse as i64).map(Some),
+        Some(n) => Ok(Some(Size::fixed(whole(f64::from((n as f32 * scale).floor()))?))),
+        None if inverse.fract() == 0.0 && f64::from(inverse) <= MAX_SCALE => {
+            size.divided_down(inverse as i64).map(Some)
+        }
         None => Ok(None),
     }
 }

@@ -32,9 +32,12 @@ impl Resolved {
             if !kernel.is_empty() && kernel != sizes {
                 return Err(format!("kernel_shape is {kernel:?}, the weights have {sizes:?}"));
             }
+            if sizes.iter().any(|size| *size < 1) {
+                return Err(format!("its weights have a kernel of {sizes:?}"));
+            }
             kernel = sizes;
         }
-        if kernel.is_empty() && rank > 0 {
+        if kernel.is_empty() {
             return Err("it has no kernel_shape".into());
         }
         let pads = match window.auto_pad {
@@ -86,15 +89,11 @@ pub(super) fn conv(window: &Window, group: i64, inputs: &Inputs<'_>) -> Shape {
     let takes = w[1].times(&Size::fixed(group))?;
     agree(&x[1], &takes)
         .map_err(|e| format!("{} channels of input in {group} groups, weights {}: {e}", x[1], shape_text(w)))?;
+    some_channels(w)?;
     if w[0].as_fixed().is_some_and(|n| n % group != 0) {
         return Err(format!("{} channels of output in {group} groups", w[0]));
     }
-    if inputs.optional(2).is_some()
-        && let Some(bias) = inputs.shape(2)?
-        && bias != &w[..1]
-    {
-        return Err(format!("a bias of {}, {} is needed", shape_text(bias), w[0]));
-    }
+    bias(inputs, &w[0])?;
     let mut shape = vec![x[0].clone(), w[0].clone()];
     for (axis, size) in x[2..].iter().enumerate() {
         shape.push(resolved.slid_over(window, axis, size)?);
@@ -104,10 +103,16 @@ pub(super) fn conv(window: &Window, group: i64, inputs: &Inputs<'_>) -> Shape {
 
 pub(super) fn pool(window: &Window, inputs: &Inputs<'_>) -> Shape {
     let x = known!(inputs.shape(0)?);
-    let rank = x.len().checked_sub(2).ok_or_else(|| format!("a pool over {}", shape_text(x)))?;
+    let rank = x.len().checked_sub(2).filter(|rank| *rank > 0);
+    let rank = rank.ok_or_else(|| format!("a pool over {}", shape_text(x)))?;
     let resolved = Resolved::new(window, rank, None)?;
     let mut shape = x[..2].to_vec();
     for (axis, size) in x[2..].iter().enumerate() {
+        let (begin, end, extent) = (resolved.begins[axis], resolved.ends[axis], resolved.extent(axis));
+        if begin.max(end) >= extent {
+            // There is nothing to take the largest or the mean of.
+            return Err(format!("a window of {extent} lies wholly in a padding of {begin}+{end}"));
+        }
         shape.push(resolved.slid_over(window, axis, size)?);
     }
     Ok(Some(shape))
@@ -124,7 +129,13 @@ pub(super) fn conv_transpose(
     let rank = spatial(x, w)?;
     let resolved = Resolved::new(window, rank, Some(&w[2..]))?;
     agree(&x[1], &w[0]).map_err(|e| format!("{} channels of input, weights {}: {e}", x[1], shape_text(w)))?;
-    let mut shape = vec![x[0].clone(), w[1].times(&Size::fixed(group))?];
+    some_channels(w)?;
+    if w[0].as_fixed().is_some_and(|n| n % group != 0) {
+        return Err(format!("{} channels of input in {group} groups", w[0]));
+    }
+    let channels = w[1].times(&Size::fixed(group))?;
+    bias(inputs, &channels)?;
+    let mut shape = vec![x[0].clone(), channels];
     // Some files give the whole shape, some what follows the channels.
     let given = output_shape.get(output_shape.len().saturating_sub(rank)..).filter(|s| s.len() == rank && rank > 0);
     for (axis, size) in x[2..].iter().enumerate() {
@@ -135,6 +146,7 @@ pub(super) fn conv_transpose(
         }
         let same = matches!(window.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
         let out = match given {
+            Some(sizes) if sizes[axis] > MAX => return Err(format!("output_shape is {output_shape:?}")),
             Some(sizes) => Size::fixed(sizes[axis]),
             None if same => size.times(&Size::fixed(stride))?,
             None => {
@@ -148,6 +160,26 @@ pub(super) fn conv_transpose(
         }
     }
     Ok(Some(shape))
+}
+
+/// That weights are there to be summed over: without any, a kernel could have every size.
+fn some_channels(weights: &[Size]) -> Result<(), String> {
+    match weights[..2].iter().any(|channels| channels.is(0)) {
+        true => Err(format!("weights of {} without channels", shape_text(weights))),
+        false => Ok(()),
+    }
+}
+
+/// That the bias, if there is one, has a number for each channel of the output.
+fn bias(inputs: &Inputs<'_>, channels: &Size) -> Result<(), String> {
+    if inputs.optional(2).is_none() {
+        return Ok(());
+    }
+    match inputs.shape(2)? {
+        Some([found]) => agree(found, channels).map(drop).map_err(|e| format!("its bias: {e}")),
+        Some(bias) => Err(format!("a bias of {}, {channels} is needed", shape_text(bias))),
+        None => Ok(()),
+    }
 }
 
 /// How many spatial axes input and weights have.

@@ -90,18 +90,6 @@ fn what_is_not_known_is_kept_and_named() {
     );
 }
 
-#[test]
-fn a_policy_that_changes_sizes_is_not_taken_for_the_plain_one() {
-    let resize = |policy: &str| {
-        let sizes = small().integers("s", &[1, 4, 16, 12]).node("Resize", &["x", "", "", "s"], &["y"]).opset(18);
-        analyse(sizes.attribute_text("keep_aspect_ratio_policy", policy).output_of_any_shape("y"))
-            .unwrap()
-            .lacking
-            .len()
-    };
-    assert_eq!((resize("stretch"), resize("not_larger")), (0, 1));
-}
-
 /// Every operator that only moves elements, by the shape that it gives and by what rten computes.
 #[test]
 fn shapes_are_those_that_rten_computes() {
