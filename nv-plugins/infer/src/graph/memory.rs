@@ -57,17 +57,23 @@ impl MemoryPlan {
 /// (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, §5.2). The error names a value
 /// whose size is not known or that is larger than a buffer may be.
 pub(crate) fn plan(graph: &Graph, sizes: &BTreeMap<String, i64>, limit: u64) -> Result<MemoryPlan, String> {
-    let mut slots = lives(graph, sizes)?;
+    let slots = lives(graph, sizes)?;
     if let Some(slot) = slots.iter().find(|slot| slot.size > limit) {
         let value = graph.value(slot.value).text();
         return Err(format!("{value} takes {} bytes, a buffer has at most {limit}", slot.size));
     }
+    Ok(placed(slots, limit, MAX_COMPARED))
+}
+
+/// Places values, none of which is larger than `limit`. Those that come after `comparisons` pairs have been compared lie end to
+/// end.
+fn placed(mut slots: Vec<Slot>, limit: u64, comparisons: usize) -> MemoryPlan {
     slots.sort_by(|a, b| b.size.cmp(&a.size).then(a.first.cmp(&b.first)));
     let mut plan = MemoryPlan::default();
     let mut compared: usize = 0;
     for (done, mut slot) in slots.into_iter().enumerate() {
         compared = compared.saturating_add(done);
-        let place = if compared <= MAX_COMPARED {
+        let place = if compared <= comparisons {
             let places = plan.buffers.iter().enumerate().filter_map(|(index, buffer)| {
                 let (offset, slack) = buffer.gap(&slot, limit)?;
                 let grown = (offset + slot.size).saturating_sub(buffer.size);
@@ -89,7 +95,7 @@ pub(crate) fn plan(graph: &Graph, sizes: &BTreeMap<String, i64>, limit: u64) -> 
         let place = buffer.slots.partition_point(|other| other.offset <= offset);
         buffer.slots.insert(place, slot);
     }
-    Ok(plan)
+    plan
 }
 
 impl Buffer {
@@ -227,10 +233,12 @@ mod tests {
         fn no_two_living_values_overlap(
             nodes in prop::collection::vec((1u16..40, prop::collection::vec(0usize..40, 0..4)), 1..40),
             limit in 40u64..120,
+            comparisons in prop_oneof![Just(0usize), 1usize..200, Just(MAX_COMPARED)],
         ) {
-            let plan = plan(&graph(&nodes), &one(), limit << 10).unwrap();
+            let plan = placed(lives(&graph(&nodes), &one()).unwrap(), limit << 10, comparisons);
             for buffer in &plan.buffers {
                 prop_assert!(buffer.size <= limit << 10);
+                prop_assert!(buffer.slots.is_sorted_by_key(|slot| slot.offset));
                 for (i, a) in buffer.slots.iter().enumerate() {
                     prop_assert!(a.offset + a.size <= buffer.size);
                     for b in &buffer.slots[i + 1..] {
