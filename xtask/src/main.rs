@@ -15,6 +15,7 @@ mod assets;
 mod bench;
 mod demo;
 mod fetch;
+mod fuzz;
 mod plugins;
 mod process;
 mod python;

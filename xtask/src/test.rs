@@ -9,13 +9,13 @@ use clap::ValueEnum;
 
 use crate::test_data::TestData;
 use crate::workspace::Workspace;
-use crate::{Result, plugins, process, table, tools};
+use crate::{Result, fuzz, plugins, process, table, tools};
 
 /// The flags of `cargo xtask test`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Options {
     /// Long runs besides: many more cases for each property, schedules for the model checker and seeds for the simulation, ten
-    /// minutes of faults, and every test several times over
+    /// minutes of faults, every test several times over, and five minutes of fuzzing
     #[arg(long)]
     deep: bool,
     /// Only these phases (repeat the flag for several)
@@ -44,6 +44,8 @@ enum Phase {
     Tests,
     /// `cargo test --doc`
     Doctests,
+    /// Hostile model files, made and tried without pause (only with `--deep`, or when named)
+    Fuzz,
 }
 
 /// How many cases a property is tried with in a deep run (proptest's own default is 256).
@@ -87,7 +89,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
 impl Options {
     fn wants(&self, phase: Phase) -> bool {
-        self.only.is_empty() || self.only.contains(&phase)
+        match self.only.is_empty() {
+            true => self.deep || phase != Phase::Fuzz,
+            false => self.only.contains(&phase),
+        }
     }
 }
 
@@ -114,7 +119,8 @@ impl Phase {
         match self {
             Phase::Setup => {
                 tools::ensure_test_tools()?;
-                data()?.fetch()
+                data()?.fetch()?;
+                if deep { tools::ensure_fuzzer() } else { Ok(()) }
             }
             Phase::Format => process::run(&mut cargo(&["fmt", "--all", "--check"])),
             Phase::Deny => process::run(&mut cargo(&["deny", "check", "licenses", "bans", "sources"])),
@@ -153,6 +159,7 @@ impl Phase {
                 Ok(())
             }
             Phase::Doctests => process::run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"])),
+            Phase::Fuzz => fuzz::models(workspace),
         }
     }
 }
@@ -237,10 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn without_only_every_phase_is_wanted() {
+    fn without_only_every_phase_is_wanted_that_is_not_for_long_runs() {
         let some = Options { only: vec![Phase::Docs], ..Options::default() };
         assert!(some.wants(Phase::Docs) && !some.wants(Phase::Tests));
-        assert!(Phase::value_variants().iter().all(|phase| Options::default().wants(*phase)));
+        let wanted = |options: &Options| Phase::value_variants().iter().filter(|phase| options.wants(**phase)).count();
+        let deep = Options { deep: true, ..Options::default() };
+        assert_eq!(wanted(&deep), Phase::value_variants().len());
+        assert_eq!(wanted(&Options::default()), Phase::value_variants().len() - 1);
+        assert!(!Options::default().wants(Phase::Fuzz));
     }
 
     #[test]

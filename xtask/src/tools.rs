@@ -14,6 +14,7 @@ struct CargoTool {
 }
 
 const NEXTEST: CargoTool = CargoTool { subcommand: "nextest", package: "cargo-nextest", version: "0.9.143" };
+const FUZZ: CargoTool = CargoTool { subcommand: "fuzz", package: "cargo-fuzz", version: "0.13.2" };
 const DENY: CargoTool = CargoTool { subcommand: "deny", package: "cargo-deny", version: "0.20.2" };
 
 /// Makes sure of `rustfmt`, `clippy`, `cargo nextest`, `cargo deny` and a GPU in software.
@@ -24,6 +25,11 @@ pub(crate) fn ensure_test_tools() -> Result<()> {
     ensure_cargo_tool(&NEXTEST)?;
     ensure_cargo_tool(&DENY)?;
     ensure_software_gpu()
+}
+
+/// Makes sure of `cargo fuzz`, which only long runs need.
+pub(crate) fn ensure_fuzzer() -> Result<()> {
+    ensure_cargo_tool(&FUZZ)
 }
 
 /// Makes sure that `program args…` works: installs the Debian package where we may, else says what to type.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::text::printable;
 use crate::{Model, Opset, TensorInfo};
 
 /// All that a model's file says of itself, to be shown or serialised. `Display` gives several lines for people.
@@ -53,21 +54,21 @@ impl fmt::Display for ModelDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "file        {} ({} bytes)", self.path.display(), self.file_size)?;
         writeln!(f, "sha256      {}", self.sha256)?;
-        writeln!(f, "producer    {}", self.producer.as_deref().unwrap_or("not given"))?;
-        let opsets: Vec<_> = self.opsets.iter().map(|s| format!("{} {}", s.domain, s.version)).collect();
+        writeln!(f, "producer    {}", printable(self.producer.as_deref().unwrap_or("not given")))?;
+        let opsets: Vec<_> = self.opsets.iter().map(|s| format!("{} {}", printable(&s.domain), s.version)).collect();
         writeln!(f, "opset       {}", opsets.join(", "))?;
         writeln!(f, "parameters  {}", self.parameters)?;
         for (role, tensors) in [("input", &self.inputs), ("output", &self.outputs)] {
             for tensor in tensors {
-                writeln!(f, "{role:<11} {tensor}")?;
+                writeln!(f, "{role:<11} {}", printable(&tensor.to_string()))?;
             }
         }
         let mut operators: Vec<_> = self.operators.iter().collect();
         operators.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-        let operators: Vec<_> = operators.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let operators: Vec<_> = operators.iter().map(|(name, n)| format!("{} {n}", printable(name))).collect();
         writeln!(f, "operators   {}", operators.join(", "))?;
         for (key, value) in &self.metadata {
-            writeln!(f, "metadata    {key} = {value}")?;
+            writeln!(f, "metadata    {} = {}", printable(key), printable(value))?;
         }
         Ok(())
     }
@@ -77,6 +78,23 @@ impl fmt::Display for ModelDescription {
 mod tests {
     use crate::Model;
     use crate::testing::OnnxBuilder;
+
+    #[test]
+    fn a_file_sends_no_commands_to_a_terminal() {
+        let clear = "\u{1b}[2J";
+        let bytes = OnnxBuilder::new()
+            .input(clear, &[clear.into()])
+            .node("Relu", &[clear], &["y"])
+            .node(clear, &["y"], &["z"])
+            .output("z", &[])
+            .metadata(clear, "one\ntwo")
+            .build();
+        let model = Model::from_bytes("m.onnx", bytes).unwrap();
+        let report = model.analyse(&crate::GraphOptions { nodes: true, ..Default::default() }).unwrap();
+        let text = format!("{}{report}", model.describe());
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(text.contains("metadata    \\u{1b}[2J = one\\ntwo"), "{text}");
+    }
 
     #[test]
     fn a_description_has_all_that_the_file_says() {

@@ -18,6 +18,5 @@ pub(crate) mod shapes;
 pub(crate) mod size;
 #[cfg(test)]
 pub(crate) mod tests;
-pub(crate) mod text;
 
 pub use passes::Rewrites;

@@ -45,6 +45,7 @@ mod report;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 mod wire;
 
 pub use batching::Batching;

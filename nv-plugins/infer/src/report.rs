@@ -15,8 +15,8 @@ use crate::graph::ir::{Graph, Node, ValueId};
 use crate::graph::op::Op;
 use crate::graph::passes::{self, Rewrites};
 use crate::graph::size::Size;
-use crate::graph::text::short_name;
 use crate::plan::{Plan, Target, lower};
+use crate::text::short_name;
 use crate::{InferError, Model, SimdLevel, model};
 
 /// For what a [`GraphReport`] is to be made.
@@ -90,7 +90,7 @@ pub struct LackingOperator {
 
 impl fmt::Display for LackingOperator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (node {:?}): {}", self.operator, self.node, self.why)
+        write!(f, "{} (node {:?}): {}", short_name(&self.operator), short_name(&self.node), self.why)
     }
 }
 
@@ -341,7 +341,7 @@ impl fmt::Display for GraphReport {
             writeln!(f, "rewrite     {rewrite}: {times}")?;
         }
         if let Some(symbol) = &self.batch {
-            writeln!(f, "batch       free ({symbol}): each entry is computed by itself")?;
+            writeln!(f, "batch       free ({}): each entry is computed by itself", short_name(symbol))?;
         }
         if let Some(reason) = &self.batch_fixed {
             writeln!(f, "batch       fixed: {reason}")?;
@@ -397,7 +397,7 @@ impl fmt::Display for GraphSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut operators: Vec<_> = self.operators.iter().collect();
         operators.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-        let operators: Vec<_> = operators.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let operators: Vec<_> = operators.iter().map(|(name, n)| format!("{} {n}", short_name(name))).collect();
         write!(f, "{} nodes: {}", self.nodes, operators.join(", "))
     }
 }

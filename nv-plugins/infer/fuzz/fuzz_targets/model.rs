@@ -11,7 +11,7 @@ use fastrand::Rng;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = walk::walk(bytes);
+    walk::check_text(&walk::walk(bytes));
 });
 
 // libFuzzer knows bytes and the dictionary's words; most of what it makes of a message is none. So three of four are made by

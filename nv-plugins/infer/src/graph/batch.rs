@@ -9,6 +9,7 @@ use super::ir::{Graph, Node, ValueId};
 use super::op::{Coordinates, Op};
 use super::shapes::{self, Inputs, axes_at, axis_of, ordered_axes, permutation};
 use super::size::{Size, shape_text};
+use crate::text::{short_name, shortened};
 
 /// A graph that computes any number of entries, each as it would be alone.
 pub(crate) struct Batched {
@@ -64,7 +65,7 @@ fn symbol(graph: &Graph) -> Result<String, String> {
             return Err(format!("input {:?} has no batch dimension", value.name));
         };
         if batch.is_some_and(|batch| batch != first) {
-            return Err(format!("inputs differ in their batch: {first} in {:?}", value.name));
+            return Err(format!("inputs differ in their batch: {} in {:?}", shortened(first, 80), value.name));
         }
         batch = Some(first);
         rest.iter().for_each(|d| d.collect_symbols(&mut others));
@@ -79,7 +80,7 @@ fn symbol(graph: &Graph) -> Result<String, String> {
         None => {
             let name = batch.to_string();
             if others.contains(&name) {
-                Err(format!("{name} is the batch and another dimension too"))
+                Err(format!("{} is the batch and another dimension too", short_name(&name)))
             } else {
                 Ok(name)
             }
@@ -264,8 +265,13 @@ impl Pass {
             axis.filter(|_| !others).ok_or_else(|| "an input other than the first depends on the entry".into())
         };
         let mixes = |axis: usize| format!("it mixes entries: they lie along axis {axis}");
+        let ordered = |axes: &[i64], rank: usize| axes.iter().map(|&a| axis_of(a, rank)).collect::<Result<Vec<_>, _>>();
         match &node.op {
             Op::Identity | Op::Dropout | Op::Cast(_) | Op::Unary(_) | Op::Clip | Op::Shape { .. } => alone(),
+            // Places are counted through all entries.
+            Op::MaxPool(_) if node.outputs.len() > 1 => {
+                Err("the places that it gives depend on the entries before".into())
+            }
             Op::Conv { .. }
             | Op::ConvTranspose { .. }
             | Op::MaxPool(_)
@@ -331,6 +337,12 @@ impl Pass {
             }
             Op::Slice | Op::Pad(_) | Op::Resize(_) | Op::Tile | Op::Expand => {
                 let axis = alone()?;
+                if let Op::Resize(resize) = &node.op
+                    && resize.coordinates == Coordinates::TfCropAndResize
+                    && (resize.axes.is_empty() || ordered(&resize.axes, rank(0)?)?.contains(&axis))
+                {
+                    return Err("it crops along the batch too".into());
+                }
                 let from = shape(0).ok_or("the shape of its input is not known")?;
                 let to = out.ok_or("the shape of its output can't be told for every batch")?;
                 let skip = to.len().checked_sub(from.len()).ok_or("its output has fewer dimensions than its input")?;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use rten_onnx::onnx::{DataLocation, TensorProto};
 
 use super::infer::MAX_RANK;
-use super::text::short_name;
+
 use crate::ElementType;
+use crate::text::short_name;
 
 /// A tensor whose values are known. Cheap to clone: clones share the values, which are never copied out of the file's parsed
 /// form.

@@ -13,9 +13,9 @@ use super::infer::{MAX_OPEN, MAX_RANK};
 use super::ir::{Graph, Node, ValueId};
 use super::op::Op;
 use super::size::Size;
-use super::text::{short_name, shortened};
 use crate::ElementType;
 use crate::model::operator_name;
+use crate::text::{short_name, shortened};
 use attributes::Attributes;
 
 /// Operators that are the same in every operator set, those before 7 too.
@@ -181,7 +181,7 @@ impl Importer {
     fn node(&mut self, mut node: onnx::NodeProto, opset: i64) -> Result<(), String> {
         let name = node.name.take().unwrap_or_default();
         let described = operator_name(&node);
-        let failed = |reason: String| format!("{described} node {name:?}: {reason}");
+        let failed = |reason: String| format!("{} node {name:?}: {reason}", short_name(&described));
         let operator = node.op_type.take().unwrap_or_default();
         let mut inputs = Vec::with_capacity(node.input.len());
         for input in &node.input {

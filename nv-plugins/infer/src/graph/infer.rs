@@ -8,7 +8,7 @@ use super::ir::{Graph, Node, ValueId};
 use super::op::{AspectRatio, Coordinates, Op};
 use super::shapes::{self, Fact, Inputs};
 use super::size::Size;
-use super::text::short_name;
+use crate::text::{printable, short_name};
 
 /// The most dimensions that a tensor may have. Models have up to six.
 pub(super) const MAX_RANK: usize = 16;
@@ -195,5 +195,5 @@ const MAX_SHOWN: usize = 8;
 pub(super) fn describe(graph: &Graph, node: &Node, reason: &str) -> String {
     let inputs: Vec<_> = node.used().take(MAX_SHOWN).map(|id| graph.value(id).text()).collect();
     let more = if node.used().nth(MAX_SHOWN).is_some() { ", …" } else { "" };
-    format!("{} node {:?} ({}{more}): {reason}", node.op.name(), short_name(&node.name), inputs.join(", "))
+    format!("{} node {:?} ({}{more}): {}", node.op.name(), short_name(&node.name), inputs.join(", "), printable(reason))
 }

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use super::constant::Constant;
 use super::op::Op;
 use super::size::{Size, shape_text};
-use super::text::short_name;
 use crate::ElementType;
+use crate::text::short_name;
 
 /// A value of a [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,8 +5,9 @@ use std::fmt;
 use super::constant::Constant;
 use super::infer::MAX_RANK;
 use super::size::{Size, shape_text};
-use super::text::{short_name, shortened};
+
 use crate::ElementType;
+use crate::text::{short_name, shortened};
 
 /// An operation. Unless said otherwise the inputs are those of ONNX's newest form of the operator: what older operator sets
 /// have as attributes import turns into constants.

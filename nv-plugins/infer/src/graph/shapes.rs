@@ -73,6 +73,7 @@ impl Inputs<'_> {
 /// Sizes that can't be compared are taken to be equal where the operator needs them to be: were they not, the model would
 /// fail when it runs.
 pub(super) fn infer(op: &Op, inputs: &Inputs<'_>, count: usize) -> Result<Vec<Fact>, String> {
+    alike(op, inputs)?;
     let shapes = match op {
         Op::Split { axis } => movement::split(*axis, inputs, count)?,
         op => {
@@ -93,6 +94,26 @@ pub(super) fn infer(op: &Op, inputs: &Inputs<'_>, count: usize) -> Result<Vec<Fa
         _ => inputs.optional(0).map_or(ElementType::Other, |f| f.element),
     };
     Ok(shapes.into_iter().enumerate().map(|(i, shape)| Fact { element: element(i), shape, content: None }).collect())
+}
+
+/// That the inputs which an operator computes with together are of one type, as far as types are known.
+fn alike(op: &Op, inputs: &Inputs<'_>) -> Result<(), String> {
+    let computed_with = match op {
+        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Gemm { .. } | Op::Clip => 0..3,
+        Op::MatMul | Op::PRelu => 0..2,
+        // ONNX lets the exponent be of another type.
+        Op::Binary(Binary::Pow) => 0..1,
+        Op::Binary(_) | Op::Concat { .. } => 0..inputs.0.len(),
+        Op::Where => 1..3,
+        _ => 0..1,
+    };
+    let mut elements = computed_with.filter_map(|index| Some((index, inputs.optional(index)?.element)));
+    let mut known = elements.by_ref().filter(|(_, element)| *element != ElementType::Other);
+    let Some((_, first)) = known.next() else { return Ok(()) };
+    match known.find(|(_, element)| *element != first) {
+        Some((index, element)) => Err(format!("input {} is of the type {element}, not {first}", index + 1)),
+        None => Ok(()),
+    }
 }
 
 fn first(op: &Op, inputs: &Inputs<'_>) -> Shape {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::text::shortened;
+use crate::text::shortened;
 
 /// How many terms a size may have. Shapes of real models need one to four.
 const MAX_TERMS: usize = 16;

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use crate::limits::measured;
 use crate::mutate::{ATTRIBUTES, OPERATORS, WORDS, mutated};
 use crate::seeds::seeds;
-use crate::walk::walk;
+use crate::walk::{check_text, walk};
 
 /// How many files are made; more in a deep run.
 const FILES: usize = 6000;
@@ -57,7 +57,12 @@ fn mutations_end_in_an_error_or_an_analysis() {
             (name, parent) = (of, seed.clone());
         }
         let file = mutated(&parent, &mut rng, MAX_FILE);
-        let (result, taken) = measured(|| std::panic::catch_unwind(|| walk(&file)));
+        let walk = || {
+            let result = walk(&file);
+            check_text(&result);
+            result
+        };
+        let (result, taken) = measured(|| std::panic::catch_unwind(walk));
         match result {
             Ok(Ok(_)) => {
                 models += 1;

@@ -302,6 +302,13 @@ fn operands_that_do_not_go_together() {
         one(picture().initializer("w", shape, &vec![0.0; n as usize]), operator, &["x", "w"])
     };
     table.refused("a sum", with("Add", &[3]), &["Add node \"Add_y\"", "1×4×8×8 and 3 do not go together"]);
+    let counts = one(picture().integers("i", &[1]), "Add", &["x", "i"]);
+    table.refused("floats and counts", counts, &["Add node \"Add_y\"", "input 2 is of the type int64, not float"]);
+    let chosen = one(picture().integers("i", &[1]), "Where", &["i", "x", "i"]);
+    table.refused("one or the other", chosen, &["Where node \"Where_y\"", "input 3 is of the type int64, not float"]);
+    let weights = picture().integers("w", &[1]).integers("s", &[4, 4, 1, 1]).node("Expand", &["w", "s"], &["e"]);
+    let bias = one(weights, "Conv", &["x", "e"]);
+    table.refused("weights of counts", bias, &["Conv node \"Conv_y\"", "input 2 is of the type int64, not float"]);
     table.refused("a product", with("MatMul", &[7, 2]), &["1×4×8×8 times 7×2: 8 where 7 is needed"]);
     table.refused("with a scalar", with("MatMul", &[]), &["1×4×8×8 times scalar"]);
     table.refused("slopes", with("PRelu", &[2, 4, 8, 8]), &["slopes: 2×4×8×8 to 1×4×8×8: 2 where 1 is needed"]);

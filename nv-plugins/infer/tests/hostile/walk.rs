@@ -47,6 +47,13 @@ fn run(model: &Model) -> Result<(), InferError> {
     session.run(&inputs).map(drop)
 }
 
+/// Checks a text about a file, whichever way its walk ended: it has none of the file's control characters, which a terminal
+/// would take for commands.
+pub(crate) fn check_text(result: &Result<String, Refusal>) {
+    let (Ok(text) | Err(Refusal(text))) = result;
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+}
+
 /// What is said of a file that is refused.
 #[derive(Debug)]
 pub(crate) struct Refusal(pub(crate) String);

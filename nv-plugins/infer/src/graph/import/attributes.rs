@@ -3,7 +3,7 @@
 use rten_onnx::onnx::{AttributeProto, AttributeType, TensorProto};
 
 use crate::graph::constant::Constant;
-use crate::graph::text::short_name;
+use crate::text::short_name;
 
 /// A node's attributes.
 pub(super) struct Attributes<'a>(pub(super) &'a mut [AttributeProto]);

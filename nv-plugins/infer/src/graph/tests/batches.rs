@@ -108,6 +108,20 @@ fn what_mixes_entries_is_named() {
         &["number of entries"],
     );
     check(picture().node("Shape", &["x"], &["y"]), &["output \"y\" is the same for every entry"]);
+    let places = picture().node("MaxPool", &["x"], &["m", "y"]).attribute_list("kernel_shape", &[2, 2]);
+    check(places, &["MaxPool node", "depend on the entries before"]);
+    let crop = |axes: &[i64]| {
+        let n = axes.len() as i64;
+        let x = picture()
+            .opset(18)
+            .initializer("roi", &[2 * n], &vec![0.5; 2 * axes.len()])
+            .integers("to", &vec![6; axes.len()]);
+        let resize = x.node("Resize", &["x", "roi", "", "to"], &["y"]).attribute_list("axes", axes);
+        resize.attribute_text("coordinate_transformation_mode", "tf_crop_and_resize")
+    };
+    check(crop(&[0, 2, 3]), &["Resize node", "crops along the batch"]);
+    let model = Model::from_bytes("m.onnx", crop(&[2, 3]).output_of_any_shape("y").build()).unwrap();
+    assert!(batch::free(&imported(&model).unwrap()).is_ok());
     let fixed = OnnxBuilder::new().input("x", &[4.into(), 2.into()]).node("Relu", &["x"], &["y"]);
     check(fixed, &["the file fixes a batch of 4"]);
     let twice = OnnxBuilder::new().input("x", &["n".into(), "n".into()]).node("Relu", &["x"], &["y"]);
