@@ -81,7 +81,9 @@ def main():
         sys.exit(f"cannot open {arguments.clip}")
     fps = video.get(cv2.CAP_PROP_FPS)
     detector = Yolox(arguments.model)
-    tracker = supervision.ByteTrack(frame_rate=round(fps))
+    # The thresholds of the paper, as nv has them; supervision's own default starts tracks on low scores, which costs 0.13 of
+    # MOTA on the clip of the comparison.
+    tracker = supervision.ByteTrack(track_activation_threshold=0.5, minimum_matching_threshold=0.8, frame_rate=round(fps))
     started = time.process_time()
 
     seq, frame = 0, None
