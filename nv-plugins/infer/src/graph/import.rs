@@ -58,7 +58,8 @@ pub(crate) fn import(proto: onnx::ModelProto) -> Result<Graph, String> {
     for node in &file.node {
         for name in node.output.iter().filter(|name| !name.is_empty()) {
             let failed = |reason: String| {
-                format!("{} node {:?}: {reason}", operator_name(node), node.name.as_deref().unwrap_or_default())
+                let (operator, name) = (short_name(&operator_name(node)), node.name.as_deref().unwrap_or_default());
+                format!("{operator} node {name:?}: {reason}")
             };
             importer.define(name).map_err(failed)?;
         }
