@@ -2,8 +2,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::Device;
 use crate::gpu::{self, AdapterDescription};
+use crate::{Device, SimdLevel};
 
 /// What this machine has to run models on, to be shown or serialised. `Display` gives several lines for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,39 +60,17 @@ impl CpuDescription {
     fn probe() -> Self {
         Self {
             arch: std::env::consts::ARCH.into(),
-            simd: simd().into(),
+            simd: SimdLevel::detect().to_string(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn simd() -> &'static str {
-    if std::is_x86_feature_detected!("avx512f") {
-        "AVX-512"
-    } else if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-        "AVX2"
-    } else {
-        "none"
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-fn simd() -> &'static str {
-    // Part of the architecture.
-    "NEON"
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn simd() -> &'static str {
-    "none"
 }
 
 impl AutoChoice {
     fn new(cpu: &CpuDescription, adapters: &[AdapterDescription]) -> Self {
         let hardware = gpu::choose(Device::Auto, adapters).unwrap_or_default();
         match hardware.first().map(|&i| &adapters[i]) {
-            Some(best) if gpu::HAS_EXECUTOR => Self {
+            Some(best) => Self {
                 device: Device::Gpu,
                 name: best.name.clone(),
                 reason: match hardware.len() {
@@ -100,30 +78,24 @@ impl AutoChoice {
                     n => format!("of {n} hardware GPUs, {} ones go first", best.kind),
                 },
             },
-            best => Self {
+            None => Self {
                 device: Device::Cpu,
-                name: format!("{}, {}", cpu.arch, cpu.simd_text()),
-                reason: match best {
-                    Some(best) => format!("this build has no GPU executor for {}", best.name),
-                    None if adapters.is_empty() => "there is no GPU".into(),
-                    None => "there is no hardware GPU; software adapters are used only when asked for".into(),
+                name: format!("{}, {}", cpu.arch, cpu.simd),
+                reason: if adapters.is_empty() {
+                    "there is no GPU".into()
+                } else {
+                    "there is no hardware GPU; software adapters are used only when asked for".into()
                 },
             },
         }
     }
 }
 
-impl CpuDescription {
-    fn simd_text(&self) -> String {
-        if self.simd == "none" { "no vector instructions that are made use of".into() } else { self.simd.clone() }
-    }
-}
-
 impl fmt::Display for DeviceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CpuDescription { arch, threads, .. } = &self.cpu;
+        let CpuDescription { arch, simd, threads } = &self.cpu;
         let plural = if *threads == 1 { "" } else { "s" };
-        writeln!(f, "cpu         {arch}, {}, {threads} thread{plural}", self.cpu.simd_text())?;
+        writeln!(f, "cpu         {arch}, {simd}, {threads} thread{plural}")?;
         if self.adapters.is_empty() {
             writeln!(f, "gpu         none: no adapter found by {}", self.looked_for.join(" or "))?;
         }

@@ -29,7 +29,6 @@ pub(crate) use context::Context;
 pub(crate) use error::GpuError;
 pub(crate) use executor::{Executor, ExecutorOptions, InFlight, Placement};
 pub(crate) use pipeline::Checks;
+#[cfg(test)]
+pub(crate) use pipeline::Shader;
 pub(crate) use weights::Weights;
-
-/// Whether this build can run a model on a GPU. As long as it can't, `auto` is the CPU whatever is there.
-pub(crate) const HAS_EXECUTOR: bool = false;

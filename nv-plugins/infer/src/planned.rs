@@ -1,14 +1,18 @@
 //! Runs a model's graph by plans of our own, one for each set of input shapes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod backend;
 
-use crate::cpu::{self, Packed, Pool, RunError, SimdLevel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backend::{Backend, Executor, Failure};
+
+use crate::gpu::{Context, GpuError};
 use crate::graph::concrete::concrete;
 use crate::graph::import::import;
 use crate::graph::ir::Graph;
 use crate::graph::op::Op;
-use crate::plan::{Plan, Refusal, Target, lower};
-use crate::{ElementType, InferError, LackingOperator, Model, SessionOptions, TensorInfo, model};
+use crate::plan::{Plan, Port, Refusal, lower};
+use crate::{Device, ElementType, Engine, InferError, LackingOperator, Model, SessionOptions, TensorInfo, model};
 
 /// Plans of so many sets of input shapes are kept; the one that was not used for longest goes first.
 const MAX_PLANS: usize = 8;
@@ -16,23 +20,34 @@ const MAX_PLANS: usize = 8;
 /// What an open dimension is tried with when a session is made, to find out whether there are operators that no plan has.
 const PROBE: usize = 64;
 
+/// A device that is lost more often than this is not asked for again.
+const MAX_LOSSES: usize = 2;
+
 /// A model's graph, and executors of its plans.
 pub(crate) struct Planned {
     graph: Graph,
-    level: SimdLevel,
-    pool: Arc<Pool>,
-    packed: Packed,
+    device: Device,
+    threads: usize,
     /// Numbers in memory that one plan may take.
     memory_limit: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    backend: Backend,
+    /// How often a device was lost.
+    losses: usize,
+    /// What happened to the device that nobody has been told yet.
+    notices: Vec<String>,
     /// Used last, the last.
-    ready: Mutex<Vec<Ready>>,
+    ready: Vec<Ready>,
 }
 
 /// A plan for inputs of these shapes.
 struct Ready {
     shapes: Vec<Vec<usize>>,
     plan: Arc<Plan>,
-    executor: cpu::Executor,
+    executor: Executor,
 }
 
 /// What a run gives for one output: its shape for one group of entries, and the values of all groups, one after another.
@@ -61,13 +76,18 @@ impl Planned {
         if !lacking.is_empty() {
             return Err(Unplanned::Lacking(lacking));
         }
+        let threads = options.threads.max(1);
+        let no_device = |reason| InferError::NoDevice { device: options.device, reason };
+        let backend = match Context::open(options.device).map_err(no_device)? {
+            Some(context) => Backend::gpu(context, options.max_batch.max(1)),
+            None => Backend::cpu(threads),
+        };
         let planned = Self {
             graph,
-            level: SimdLevel::detect(),
-            pool: Arc::new(Pool::new(options.threads.max(1))),
-            packed: Packed::default(),
+            device: options.device,
+            threads,
             memory_limit: usize::try_from(options.memory_limit / 4).unwrap_or(usize::MAX),
-            ready: Mutex::default(),
+            state: Mutex::new(State { backend, losses: 0, notices: Vec::new(), ready: Vec::new() }),
         };
         let mut open = false;
         let shapes: Option<Vec<Vec<usize>>> = inputs
@@ -85,12 +105,17 @@ impl Planned {
                 Some(dims.iter().enumerate().map(size).collect())
             })
             .collect();
-        match shapes.map(|shapes| planned.plan(model, &shapes).map(|ready| (shapes, ready))) {
-            Some(Ok((_, ready))) if !open => planned.lock().push(ready),
-            // Sizes that were made up need not go together.
-            Some(Err(Unplanned::Error(_))) if open => {}
-            Some(Err(error)) => return Err(error),
-            _ => {}
+        if let Some(shapes) = shapes {
+            let found = match open {
+                // For sizes that were made up nothing needs to be compiled.
+                true => planned.plan(model, &shapes, &planned.lock().backend).map(drop),
+                false => planned.prepare(model, &shapes, &mut planned.lock()),
+            };
+            match found {
+                // Sizes that were made up need not go together.
+                Err(Unplanned::Error(_)) if open => {}
+                found => found?,
+            }
         }
         Ok(planned)
     }
@@ -103,59 +128,109 @@ impl Planned {
         inputs: &[&[f32]],
         groups: usize,
     ) -> Result<Vec<Output>, InferError> {
-        let mut ready = self.lock();
-        let place = match ready.iter().position(|r| r.shapes == shapes) {
-            Some(place) => place,
-            None => {
-                let new = self.plan(model, shapes).map_err(|unplanned| match unplanned {
-                    // It is these inputs that don't go together, or do with the graph.
-                    Unplanned::Error(InferError::Invalid { path, reason }) => InferError::Run { path, reason },
-                    Unplanned::Error(error) => error,
-                    Unplanned::Lacking(lacking) => {
-                        let reasons: Vec<String> = lacking.iter().map(ToString::to_string).collect();
-                        InferError::Run { path: model.path().into(), reason: reasons.join("; ") }
-                    }
-                })?;
-                if ready.len() == MAX_PLANS {
-                    ready.remove(0);
+        let failed = |reason: String| InferError::Run { path: model.path().into(), reason };
+        let state = &mut *self.lock();
+        loop {
+            self.prepare(model, shapes, state).map_err(|unplanned| match unplanned {
+                // It is these inputs that don't go together, or do with the graph.
+                Unplanned::Error(InferError::Invalid { reason, .. }) => failed(reason),
+                Unplanned::Error(error) => error,
+                Unplanned::Lacking(lacking) => {
+                    failed(lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
                 }
-                ready.push(new);
-                ready.len() - 1
-            }
-        };
-        ready[place..].rotate_left(1);
-        let Some(Ready { plan, executor, .. }) = ready.last_mut() else {
-            return Err(InferError::Run { path: model.path().into(), reason: "there is no plan".into() });
-        };
-        let mut outputs: Vec<Vec<f32>> =
-            plan.outputs.iter().map(|port| Vec::with_capacity(groups * port.dims.iter().product::<usize>())).collect();
-        for group in 0..groups {
-            let part = |data: &&[f32]| -> std::ops::Range<usize> {
-                let len = data.len() / groups;
-                group * len..(group + 1) * len
+            })?;
+            let max_batch = state.backend.preferred_batch();
+            let Some(Ready { plan, executor, .. }) = state.ready.last_mut() else {
+                return Err(failed("there is no plan".into()));
             };
-            let parts: Vec<&[f32]> = inputs.iter().map(|data| &data[part(data)]).collect();
-            let failed = |e: RunError| InferError::Run { path: model.path().into(), reason: e.to_string() };
-            executor.run(&parts, &mut outputs).map_err(failed)?;
-        }
-        let shaped = plan.outputs.iter().zip(outputs).map(|(port, values)| {
-            let mut shape = port.dims.clone();
-            if port.rows.is_some() {
-                // Of a whole graph: there is one group.
-                shape[0] = values.len() / shape[1..].iter().product::<usize>().max(1);
+            let room = |port: &Port| Vec::with_capacity(groups * port.dims.iter().product::<usize>());
+            let mut outputs: Vec<Vec<f32>> = plan.outputs.iter().map(room).collect();
+            match executor.run(groups, max_batch, inputs, &mut outputs) {
+                Ok(()) => {
+                    let shaped = plan.outputs.iter().zip(outputs).map(|(port, values)| {
+                        let mut shape = port.dims.clone();
+                        if port.rows.is_some() {
+                            // Of a whole graph: there is one group.
+                            shape[0] = values.len() / shape[1..].iter().product::<usize>().max(1);
+                        }
+                        (shape, values)
+                    });
+                    return Ok(shaped.collect());
+                }
+                Err(Failure::Run(error)) => return Err(failed(error.to_string())),
+                // Once more, from the beginning, on what takes its place: nothing is lost but time.
+                Err(Failure::Gpu(error)) => self.replace(&error, state),
             }
-            (shape, values)
-        });
-        Ok(shaped.collect())
+        }
     }
 
-    fn plan(&self, model: &Model, shapes: &[Vec<usize>]) -> Result<Ready, Unplanned> {
+    /// What computes.
+    pub(crate) fn engine(&self) -> Engine {
+        match self.lock().backend {
+            Backend::Cpu { .. } => Engine::Cpu,
+            Backend::Gpu { .. } => Engine::Gpu,
+        }
+    }
+
+    /// How many groups at once suit it best.
+    pub(crate) fn preferred_batch(&self) -> usize {
+        self.lock().backend.preferred_batch()
+    }
+
+    /// What happened to the device since the last call.
+    pub(crate) fn take_notices(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().notices)
+    }
+
+    /// Sees to it that the last of what is ready is for these shapes.
+    fn prepare(&self, model: &Model, shapes: &[Vec<usize>], state: &mut State) -> Result<(), Unplanned> {
+        loop {
+            if let Some(place) = state.ready.iter().position(|r| r.shapes == shapes) {
+                state.ready[place..].rotate_left(1);
+                return Ok(());
+            }
+            let plan = Arc::new(self.plan(model, shapes, &state.backend)?);
+            match state.backend.ready(Arc::clone(&plan)) {
+                Ok(executor) => {
+                    if state.ready.len() == MAX_PLANS {
+                        state.ready.remove(0);
+                    }
+                    state.ready.push(Ready { shapes: shapes.to_vec(), plan, executor });
+                    return Ok(());
+                }
+                Err(Failure::Run(error)) => {
+                    let reason = error.to_string();
+                    return Err(Unplanned::Error(InferError::Run { path: model.path().into(), reason }));
+                }
+                Err(Failure::Gpu(error)) => self.replace(&error, state),
+            }
+        }
+    }
+
+    /// Puts something else in the place of a GPU that failed: the device anew where it was lost, else the CPU.
+    fn replace(&self, error: &GpuError, state: &mut State) {
+        state.ready.clear();
+        let max_batch = state.backend.preferred_batch();
+        if error.is_lost() {
+            state.losses += 1;
+            if state.losses <= MAX_LOSSES
+                && let Ok(Some(context)) = Context::open(self.device)
+            {
+                let name = context.description().name.clone();
+                state.notices.push(format!("{error}; it is set up anew on {name}"));
+                state.backend = Backend::gpu(context, max_batch);
+                return;
+            }
+        }
+        state.notices.push(format!("{error}; from now on the CPU computes"));
+        state.backend = Backend::cpu(self.threads);
+    }
+
+    fn plan(&self, model: &Model, shapes: &[Vec<usize>], backend: &Backend) -> Result<Plan, Unplanned> {
         let path = || model.path().to_path_buf();
         let (graph, _) =
             concrete(&self.graph, shapes).map_err(|reason| InferError::Invalid { path: path(), reason })?;
-        let block = self.level.block();
-        let target = Target { block, buffer_limit: usize::MAX, memory_limit: self.memory_limit };
-        let plan = lower(&graph, &target).map_err(|refusal| match refusal {
+        lower(&graph, &backend.target(self.memory_limit)).map_err(|refusal| match refusal {
             Refusal { too_large: true, operator, node, reason } => {
                 let reason = if operator.is_empty() { reason } else { format!("{operator} node {node:?}: {reason}") };
                 Unplanned::Error(InferError::TooLarge { path: path(), reason })
@@ -163,16 +238,12 @@ impl Planned {
             Refusal { operator, node, reason, .. } => {
                 Unplanned::Lacking(vec![LackingOperator { operator, node, why: reason }])
             }
-        })?;
-        let plan = Arc::new(plan);
-        let executor = cpu::Executor::new(Arc::clone(&plan), &self.packed, Arc::clone(&self.pool), self.level);
-        let executor = executor.map_err(|e| InferError::Run { path: path(), reason: e.to_string() })?;
-        Ok(Ready { shapes: shapes.to_vec(), plan, executor })
+        })
     }
 
     /// A run that panicked leaves at worst memory that the next run writes anew.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Ready>> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -192,3 +263,6 @@ fn lacking(graph: &Graph) -> Vec<LackingOperator> {
     });
     operators.chain(inputs).collect()
 }
+
+#[cfg(test)]
+mod tests;

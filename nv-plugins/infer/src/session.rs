@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use nv_core::Tensor;
 
 use crate::executor::Executor;
-use crate::gpu;
 use crate::planned::{Output, Planned, Unplanned};
 use crate::{Batching, Device, Dim, Engine, InferError, LackingOperator, Model, TensorInfo};
 
@@ -20,6 +19,8 @@ pub struct SessionOptions {
     pub input_shapes: BTreeMap<String, Vec<Dim>>,
     /// What the outermost dimension is. Default [`Batching::Entries`].
     pub batching: Batching,
+    /// The most entries that a GPU computes at once. Default 8.
+    pub max_batch: usize,
     /// Bytes that what lies between inputs and outputs may take, for one entry of a batch. A model that calls for more is
     /// refused. Default 2 GiB.
     pub memory_limit: u64,
@@ -32,6 +33,7 @@ impl Default for SessionOptions {
             threads: 1,
             input_shapes: BTreeMap::new(),
             batching: Batching::Entries,
+            max_batch: 8,
             memory_limit: 2 << 30,
         }
     }
@@ -56,6 +58,7 @@ pub struct Session {
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
     batching: Batching,
+    asked: Device,
     /// Entries in one call of the executor; 1 where there is no batch.
     group: usize,
 }
@@ -70,16 +73,10 @@ impl Session {
     /// Makes `model` ready.
     ///
     /// # Errors
-    /// `NoDevice` for a device that this build can't drive, `UnsupportedOperator`, `Invalid` for a graph that
+    /// `NoDevice` for a device that is not there, `TooLarge`, `UnsupportedOperator`, `Invalid` for a graph that
     /// contradicts itself, `ShapeMismatch` for an `input_shapes` entry of an input that is not there or has another
     /// number of dimensions.
     pub fn new(model: &Model, options: &SessionOptions) -> Result<Self, InferError> {
-        if matches!(options.device, Device::Gpu | Device::Software) {
-            let reason = gpu::choose(options.device, &gpu::descriptions())
-                .err()
-                .unwrap_or_else(|| "this build has no GPU executor; use auto or cpu".into());
-            return Err(InferError::NoDevice { device: options.device, reason });
-        }
         let mut inputs = model.inputs().to_vec();
         for (name, shape) in &options.input_shapes {
             let input = inputs.iter_mut().find(|i| i.name == *name);
@@ -119,7 +116,15 @@ impl Session {
             Batching::Whole => None,
         };
         let group = batch.unwrap_or(1).max(1);
-        Ok(Self { model: model.clone(), runner, inputs, outputs, batching: options.batching, group })
+        Ok(Self {
+            model: model.clone(),
+            runner,
+            inputs,
+            outputs,
+            batching: options.batching,
+            asked: options.device,
+            group,
+        })
     }
 
     /// The model.
@@ -127,15 +132,28 @@ impl Session {
         &self.model
     }
 
-    /// What it runs on, decided.
+    /// What it runs on now: a GPU, which may be emulated, or the CPU.
     pub fn device(&self) -> Device {
-        Device::Cpu
+        match (self.engine(), self.asked) {
+            (Engine::Gpu, Device::Software) => Device::Software,
+            (Engine::Gpu, _) => Device::Gpu,
+            _ => Device::Cpu,
+        }
+    }
+
+    /// What happened to the device since the last call, in sentences for a log: that it was lost and is there again, that the
+    /// CPU computes from now on. A run that it happened to was done again: nothing is lost but time.
+    pub fn take_notices(&self) -> Vec<String> {
+        match &self.runner {
+            Runner::Planned(planned) => planned.take_notices(),
+            Runner::Rten { .. } => Vec::new(),
+        }
     }
 
     /// What computes the graph.
     pub fn engine(&self) -> Engine {
-        match self.runner {
-            Runner::Planned(_) => Engine::Cpu,
+        match &self.runner {
+            Runner::Planned(planned) => planned.engine(),
             Runner::Rten { .. } => Engine::Rten,
         }
     }
@@ -160,7 +178,10 @@ impl Session {
 
     /// How many entries in one call of [`run`](Self::run) suit it best; 1 with [`Batching::Whole`].
     pub fn preferred_batch(&self) -> usize {
-        self.group
+        match (&self.runner, self.batching) {
+            (Runner::Planned(planned), Batching::Entries) => planned.preferred_batch() * self.group,
+            _ => self.group,
+        }
     }
 
     /// Computes the outputs for `inputs`, which come in the order of [`inputs`](Self::inputs) and all have the same
@@ -454,11 +475,15 @@ mod tests {
         let model = Model::from_bytes("m.onnx", classifier(8, 4)).unwrap();
         for device in [Device::Gpu, Device::Software] {
             let options = SessionOptions { device, ..SessionOptions::default() };
-            let error = Session::new(&model, &options).unwrap_err();
-            assert_eq!(error.kind(), InferErrorKind::NoDevice);
-            let text = error.to_string();
-            assert!(text.contains(&format!("device {device} was demanded, but th")), "{text}");
-            assert!(text.contains("use auto or cpu"), "{text}");
+            match Session::new(&model, &options) {
+                Ok(session) => assert_eq!((session.device(), session.engine()), (device, Engine::Gpu)),
+                Err(error) => {
+                    assert_eq!(error.kind(), InferErrorKind::NoDevice);
+                    let text = error.to_string();
+                    assert!(text.contains(&format!("device {device} was demanded, but there is no")), "{text}");
+                    assert!(text.contains("use auto or cpu") || text.contains("or use auto"), "{text}");
+                }
+            }
         }
     }
 
