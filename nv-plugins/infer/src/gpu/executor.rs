@@ -226,7 +226,9 @@ impl InFlight {
         let Self { pending, entries, shared } = self;
         let shared = &*shared;
         pending.read(&shared.context, shared.options.limit, |bytes| {
-            let read = Read { shared, entries, words: bytemuck::cast_slice(bytes) };
+            // Of nothing not even the address is one of words.
+            let words = if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) };
+            let read = Read { shared, entries, words };
             if shared.split == shared.plan.steps.len() { read.outputs(outputs) } else { read.rest(outputs) }
         })?
     }

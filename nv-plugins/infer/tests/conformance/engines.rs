@@ -5,7 +5,7 @@ use nv_infer::{Batching, Device, Engine, InferErrorKind, Model, Session, Session
 use crate::announce;
 
 /// Our executors that sessions use. On the device of any other a session is computed by rten, or can't be had.
-const OURS: &[Engine] = &[Engine::Cpu];
+const OURS: &[Engine] = &[Engine::Cpu, Engine::Gpu];
 
 /// A device, and what must compute a session on it.
 #[derive(Clone, Copy, Debug)]
