@@ -18,6 +18,8 @@ use super::SimdLevel;
 pub(crate) trait Simd: Copy {
     /// A vector of floats.
     type V: Copy;
+    /// A lane of two vectors, for each lane.
+    type Picks: Copy;
     /// How many floats it has: the block of the pictures that kernels work on.
     const LANES: usize;
     /// How many vectors a kernel may hold at once besides a few operands.
@@ -45,12 +47,19 @@ pub(crate) trait Simd: Copy {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a < b ? then : otherwise`; `otherwise` where one is NaN.
     fn if_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// `then` where `a` is NaN.
+    fn if_nan(self, a: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
     /// To the nearest whole number; of two, to the even one.
     fn round(self, a: Self::V) -> Self::V;
     fn floor(self, a: Self::V) -> Self::V;
     fn ceil(self, a: Self::V) -> Self::V;
     /// `a·2ⁿ`, where `n` is a whole number from −126 to 127.
     fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+    /// For each lane one of the lanes of `a`, then `b`, side by side: the one that `picks` says.
+    fn pick(self, a: Self::V, b: Self::V, picks: Self::Picks) -> Self::V;
+    /// # Safety
+    /// `LANES` numbers, each less than `2·LANES`, are there to be read.
+    unsafe fn load_picks(self, from: *const u32) -> Self::Picks;
     /// `1/a` to two units in the last place, for `a` from 2⁻¹²⁵ to 2¹²⁵; NaN for NaN.
     fn reciprocal(self, a: Self::V) -> Self::V;
 }

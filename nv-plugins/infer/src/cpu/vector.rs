@@ -6,9 +6,17 @@
 mod dense;
 mod depthwise;
 mod finish;
+mod map;
 mod packed;
+mod places;
+mod pool;
+mod reduce;
 mod region;
+mod resample;
+mod shuffle;
+mod softmax;
 
+use std::fmt;
 use std::ops::Range;
 
 use super::Memory;
@@ -17,29 +25,53 @@ use super::scalar;
 use super::simd::Instructions;
 use crate::plan::{Action, Plan, Step};
 
+use dense::Dense;
+use depthwise::Depthwise;
+use map::Mapping;
 pub(crate) use packed::Packed;
+use pool::Pooling;
+use reduce::Reducing;
+use resample::Resampling;
+use shuffle::Shuffling;
+use softmax::Softmaxing;
 
 /// A step made ready.
 #[derive(Debug)]
 pub(crate) enum Prepared {
     /// In plain Rust.
     Scalar,
-    Dense(Box<dense::Dense>),
-    Depthwise(Box<depthwise::Depthwise>),
+    Kernel(Box<dyn Run>),
+}
+
+/// A step that a kernel computes. It depends on what it reads alone, not on the number of threads.
+pub(crate) trait Run: fmt::Debug + Send + Sync {
+    /// Does the step, with the threads of the pool.
+    fn run(&self, memory: &mut Memory, pool: &Pool);
 }
 
 impl Prepared {
     /// Makes a step of a plan ready, which [`check`](crate::plan::access::check) has found sound, cut for threads as said.
     pub(crate) fn new(step: &Step, plan: &Plan, packed: &Packed, instructions: Option<Instructions>, cut: Cut) -> Self {
+        fn boxed<R: Run + 'static>(step: Option<R>) -> Option<Box<dyn Run>> {
+            step.map(|step| Box::new(step) as Box<dyn Run>)
+        }
         let Some(instructions) = instructions.filter(|i| i.lanes() == plan.block) else { return Self::Scalar };
-        let prepared = match &step.action {
-            Action::Conv(conv) if conv.depthwise => {
-                depthwise::Depthwise::new(conv, packed, instructions, cut).map(|d| Self::Depthwise(Box::new(d)))
-            }
-            Action::Conv(conv) => dense::Dense::new(conv, packed, instructions, cut).map(|d| Self::Dense(Box::new(d))),
-            _ => None,
+        let kernel = match &step.action {
+            Action::Conv(conv) if conv.depthwise => boxed(Depthwise::new(conv, packed, instructions, cut)),
+            Action::Conv(conv) => boxed(Dense::new(conv, packed, instructions, cut)),
+            Action::Pool(pool) => boxed(Pooling::new(pool, instructions, cut)),
+            Action::Map(map) => boxed(Mapping::new(map, plan, instructions, cut)),
+            Action::Reduce(reduce) => boxed(Reducing::new(reduce, plan, instructions, cut)),
+            Action::Softmax(softmax) => boxed(Softmaxing::new(softmax, instructions, cut)),
+            Action::Resample(resample) => boxed(Resampling::new(resample, plan, instructions, cut)),
+            Action::Shuffle(shuffle) => boxed(Shuffling::new(shuffle, instructions, cut)),
+            Action::MatMul(_)
+            | Action::Gather(_)
+            | Action::ArgMax(_)
+            | Action::TopK(_)
+            | Action::NonMaxSuppression(_) => None,
         };
-        prepared.unwrap_or(Self::Scalar)
+        kernel.map_or(Self::Scalar, Self::Kernel)
     }
 
     /// Does the step that it was made of.
@@ -48,11 +80,12 @@ impl Prepared {
     /// What the data does not allow.
     pub(crate) fn run(&self, action: &Action, memory: &mut Memory, pool: &Pool) -> Result<(), String> {
         match self {
-            Self::Scalar => return scalar::run(action, memory),
-            Self::Dense(dense) => dense.run(memory, pool),
-            Self::Depthwise(depthwise) => depthwise.run(memory, pool),
+            Self::Scalar => scalar::run(action, memory),
+            Self::Kernel(kernel) => {
+                kernel.run(memory, pool);
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 

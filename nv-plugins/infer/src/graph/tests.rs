@@ -84,17 +84,19 @@ pub(super) fn fused(model: &Model, entries: usize, tolerance: f64) -> (Graph, Ve
     (graph, rewrites, fixed)
 }
 
-/// Checks that plans of every block compute what is expected, in memory that spoils what should not be read. Where the batch
+/// Checks that plans of every block, and every level of this machine, compute what is expected, in memory that spoils what should not be read. Where the batch
 /// is free, a plan computes one entry of it.
 fn plans_compute(imported: &Graph, free: bool, inputs: &[Tensor], expected: &[Tensor], tolerance: f64) {
     let entries = if free { inputs[0].shape()[0] } else { 1 };
     let shape = |t: &Tensor| if free { [&[1], &t.shape()[1..]].concat() } else { t.shape().to_vec() };
     let (graph, _) = concrete(imported, &inputs.iter().map(shape).collect::<Vec<_>>()).unwrap();
-    for block in [4, 8, 16] {
+    let scalar = [4, 8, 16].map(|block| (SimdLevel::Scalar, block));
+    let vectors = SimdLevel::available().filter(|level| *level != SimdLevel::Scalar);
+    for (level, block) in scalar.into_iter().chain(vectors.map(|level| (level, level.block()))) {
         let target = Target { block, buffer_limit: usize::MAX, memory_limit: 1 << 28 };
         let plan = lower(&graph, &target).unwrap();
         let pool = Arc::new(Pool::new(1));
-        let executor = Executor::new(Arc::new(plan), &Packed::default(), pool, SimdLevel::Scalar);
+        let executor = Executor::new(Arc::new(plan), &Packed::default(), pool, level);
         let mut executor = executor.unwrap().poisoned();
         let mut outputs = vec![Vec::new(); expected.len()];
         for entry in 0..entries {
@@ -107,7 +109,7 @@ fn plans_compute(imported: &Graph, free: bool, inputs: &[Tensor], expected: &[Te
             let largest = expected.data().iter().fold(1e-6, |m: f32, v| m.max(v.abs()));
             for (i, (a, b)) in found.iter().zip(expected.data()).enumerate() {
                 let error = f64::from((a - b).abs() / largest);
-                assert!(error <= tolerance, "{name}[{i}] in blocks of {block}: {a} for {b}, {error:e}");
+                assert!(error <= tolerance, "{name}[{i}], {level} in blocks of {block}: {a} for {b}, {error:e}");
             }
         }
     }

@@ -122,10 +122,16 @@ fn bounded_exp<S: Simd>(s: S, x: S::V) -> S::V {
 
 /// `eˣ`; infinite beyond what floats have, 0 where it is less than 10⁻³⁸.
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let inside = bounded_exp(s, x);
     let small = s.if_less(x, s.splat(-87.0), s.splat(0.0), inside);
     s.if_less(s.splat(88.72), x, s.splat(f32::INFINITY), beyond(s, x, small))
+}
+
+/// `eˣ` for x up to 0; 0 where it is less than 10⁻³⁸.
+#[inline(always)]
+pub(crate) fn exp_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
+    s.if_less(x, s.splat(-87.0), s.splat(0.0), bounded_exp(s, x))
 }
 
 /// From 88 to the greatest x that has a finite eˣ, 2ⁿ is not a float of its own.

@@ -30,6 +30,7 @@ macro_rules! instructions {
 
 impl Simd for Neon {
     type V = float32x4_t;
+    type Picks = uint8x16_t;
     const LANES: usize = 4;
     const REGISTERS: usize = 28;
 
@@ -51,6 +52,25 @@ impl Simd for Neon {
         unsafe { vst1q_f32(to, value) }
     }
 
+    #[inline(always)]
+    unsafe fn load_picks(self, from: *const u32) -> uint8x16_t {
+        // SAFETY: as above; the caller's promise.
+        unsafe {
+            // The four bytes of each lane.
+            let first = vmulq_u32(vld1q_u32(from), vdupq_n_u32(0x0404_0404));
+            vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(0x0302_0100)))
+        }
+    }
+
+    #[inline(always)]
+    fn pick(self, a: float32x4_t, b: float32x4_t, picks: uint8x16_t) -> float32x4_t {
+        // SAFETY: as above.
+        unsafe {
+            let both = uint8x16x2_t(vreinterpretq_u8_f32(a), vreinterpretq_u8_f32(b));
+            vreinterpretq_f32_u8(vqtbl2q_u8(both, picks))
+        }
+    }
+
     instructions! {
         add(a, b) -> float32x4_t = vaddq_f32(a, b);
         sub(a, b) -> float32x4_t = vsubq_f32(a, b);
@@ -63,6 +83,7 @@ impl Simd for Neon {
         max(a, b) -> float32x4_t = vbslq_f32(vcgtq_f32(a, b), a, b);
         min(a, b) -> float32x4_t = vbslq_f32(vcltq_f32(a, b), a, b);
         if_less(a, b, then, otherwise) -> float32x4_t = vbslq_f32(vcltq_f32(a, b), then, otherwise);
+        if_nan(a, then, otherwise) -> float32x4_t = vbslq_f32(vceqq_f32(a, a), otherwise, then);
         round(a) -> float32x4_t = vrndnq_f32(a);
         floor(a) -> float32x4_t = vrndmq_f32(a);
         ceil(a) -> float32x4_t = vrndpq_f32(a);

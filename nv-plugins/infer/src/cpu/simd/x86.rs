@@ -43,6 +43,7 @@ macro_rules! instructions {
 
 impl Simd for Avx512 {
     type V = __m512;
+    type Picks = __m512i;
     const LANES: usize = 16;
     const REGISTERS: usize = 28;
 
@@ -64,6 +65,18 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_ps(to, value) }
     }
 
+    #[inline(always)]
+    unsafe fn load_picks(self, from: *const u32) -> __m512i {
+        // SAFETY: as above; the caller's promise.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    fn pick(self, a: __m512, b: __m512, picks: __m512i) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_permutex2var_ps(a, picks, b) }
+    }
+
     instructions! {
         add(a, b) -> __m512 = _mm512_add_ps(a, b);
         sub(a, b) -> __m512 = _mm512_sub_ps(a, b);
@@ -76,6 +89,8 @@ impl Simd for Avx512 {
         min(a, b) -> __m512 = _mm512_min_ps(a, b);
         if_less(a, b, then, otherwise) -> __m512 =
             _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), otherwise, then);
+        if_nan(a, then, otherwise) -> __m512 =
+            _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), otherwise, then);
         round(a) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
         floor(a) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(a);
         ceil(a) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC }>(a);
@@ -91,6 +106,7 @@ impl Simd for Avx512 {
 
 impl Simd for Avx2 {
     type V = __m256;
+    type Picks = __m256i;
     const LANES: usize = 8;
     const REGISTERS: usize = 12;
 
@@ -112,6 +128,22 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_ps(to, value) }
     }
 
+    #[inline(always)]
+    unsafe fn load_picks(self, from: *const u32) -> __m256i {
+        // SAFETY: as above; the caller's promise.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    fn pick(self, a: __m256, b: __m256, picks: __m256i) -> __m256 {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b) = (_mm256_permutevar8x32_ps(a, picks), _mm256_permutevar8x32_ps(b, picks));
+            // Bit 3 says which of the two; a blend goes by bit 31.
+            _mm256_blendv_ps(a, b, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(picks)))
+        }
+    }
+
     instructions! {
         add(a, b) -> __m256 = _mm256_add_ps(a, b);
         sub(a, b) -> __m256 = _mm256_sub_ps(a, b);
@@ -124,6 +156,8 @@ impl Simd for Avx2 {
         min(a, b) -> __m256 = _mm256_min_ps(a, b);
         if_less(a, b, then, otherwise) -> __m256 =
             _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
+        if_nan(a, then, otherwise) -> __m256 =
+            _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a));
         round(a) -> __m256 = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
         floor(a) -> __m256 = _mm256_floor_ps(a);
         ceil(a) -> __m256 = _mm256_ceil_ps(a);

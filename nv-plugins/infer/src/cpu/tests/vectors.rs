@@ -1,13 +1,16 @@
 //! Every kernel of every level that this machine has, against plain Rust.
 
+mod functions;
+mod views;
+
 use proptest::prelude::*;
 
-use super::convs::{ConvCase, conv_case};
-use super::{planar, run};
+use super::convs::{ConvCase, PoolCase, conv_case, pool_case};
+use super::{numbers, picture, planar, run};
 use crate::cpu::simd::Instructions;
 use crate::cpu::vector::{Cut, Packed, Prepared};
 use crate::cpu::{Memory, Pool, SimdLevel};
-use crate::plan::{Action, Array, Kind, MemoryPlan, Plan, Step, Values, access};
+use crate::plan::{Action, Array, ArrayId, Kind, MemoryPlan, Picture, Plan, Shuffle, Span, Step, Values, access};
 
 /// A plan of one step over these arrays.
 fn plan(action: &Action, arrays: &[Values], block: usize) -> Plan {
@@ -55,20 +58,64 @@ fn close(got: &[f32], want: &[f32], tolerance: f32, what: &dyn std::fmt::Debug) 
     }
 }
 
-fn check_conv(case: &ConvCase) {
+/// Fails where kernels leave something else in an array than plain Rust does, or something that depends on how the work is cut
+/// up; and, where it is asked for, where there is no kernel.
+#[track_caller]
+fn check(action: &Action, arrays: &[Values], output: usize, tolerance: f32, has_kernel: bool) {
+    let expected = run(action, arrays);
     for level in levels() {
-        let (conv, arrays) = case.build(level.block());
-        let output = conv.output.clone();
-        let action = Action::Conv(Box::new(conv));
+        let cut = cuts().map(|cut| run_with(level, cut, action, arrays));
+        let [(whole, found), (pieces, _)] = &cut;
+        assert!(*found || !has_kernel, "{level} has no kernel for {action:?}");
+        let span = |len| Span { array: ArrayId(output as u32), begin: 0, end: len };
+        match &arrays[output] {
+            Values::Floats(values) => {
+                let span = span(values.len());
+                close(whole.floats(span), expected.floats(span), tolerance, &(level, action));
+                let bits = |m: &Memory| m.floats(span).iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(whole), bits(pieces), "{level} in pieces: {action:?}");
+            }
+            Values::Ints(values) => {
+                let span = span(values.len());
+                assert_eq!(whole.ints(span), expected.ints(span), "{level}: {action:?}");
+                assert_eq!(whole.ints(span), pieces.ints(span), "{level} in pieces: {action:?}");
+            }
+        }
+    }
+}
+
+/// The same for a step that writes a picture: lanes beyond its channels may hold anything. What it writes is the last array.
+fn check_picture(build: impl Fn(usize) -> (Action, Vec<Values>, Picture), tolerance: f32) {
+    for level in levels() {
+        let (action, arrays, output) = build(level.block());
         let expected = planar(&output, &run(&action, &arrays));
         let [whole, cut] = cuts().map(|cut| {
             let (memory, has_kernel) = run_with(level, cut, &action, &arrays);
-            assert!(has_kernel, "{level}: {case:?}");
+            let empty = output.span().is_none();
+            assert!(has_kernel || empty, "{level} has no kernel for {action:?}");
             planar(&output, &memory)
         });
-        close(&whole, &expected, 3e-5, &(level, case));
-        assert_eq!(whole, cut, "{level} in pieces: {case:?}");
+        close(&whole, &expected, tolerance, &(level, &action));
+        assert_eq!(whole, cut, "{level} in pieces: {action:?}");
     }
+}
+
+fn check_conv(case: &ConvCase) {
+    let build = |block| {
+        let (conv, arrays) = case.build(block);
+        let output = conv.output.clone();
+        (Action::Conv(Box::new(conv)), arrays, output)
+    };
+    check_picture(build, 3e-5);
+}
+
+fn check_pool(case: &PoolCase) {
+    let build = |block| {
+        let (pool, arrays) = case.build(block);
+        let output = pool.output.clone();
+        (Action::Pool(pool), arrays, output)
+    };
+    check_picture(build, 1e-6);
 }
 
 proptest! {
@@ -76,6 +123,56 @@ proptest! {
     fn convolutions_are_as_in_plain_rust(case in conv_case()) {
         check_conv(&case);
     }
+
+    #[test]
+    fn pools_are_as_in_plain_rust(case in pool_case()) {
+        check_pool(&case);
+    }
+
+    #[test]
+    fn shuffles_are_as_in_plain_rust(
+        sizes in prop::collection::vec(1usize..40, 1..4), size in [1usize..9, 1usize..9], seed in any::<usize>(),
+        channels in 1usize..60, in_order in any::<bool>(),
+    ) {
+        let build = |block: usize| {
+            let (mut inputs, mut arrays) = (Vec::new(), Vec::new());
+            for (i, &channels) in sizes.iter().enumerate() {
+                let shape = [channels, size[0], size[1]];
+                let (input, values) = picture(i as u32, &numbers(i, shape.iter().product()), shape, block, i);
+                inputs.push(input);
+                arrays.push(values);
+            }
+            let random = numbers(seed, 2 * channels).into_iter().map(|v| (v + 1.0) / 2.0).collect::<Vec<_>>();
+            let below = |v: f32, n: usize| ((v * n as f32) as usize).min(n - 1) as u32;
+            let pick = |c: usize| {
+                let input = below(random[2 * c], sizes.len());
+                let channels = sizes[input as usize];
+                (input, if in_order { (c % channels) as u32 } else { below(random[2 * c + 1], channels) })
+            };
+            let channels: Vec<(u32, u32)> = (0..channels).map(pick).collect();
+            let (output, values) = picture(sizes.len() as u32, &[], [channels.len(), size[0], size[1]], block, 2);
+            arrays.push(values);
+            let shuffle = Shuffle { inputs, channels: channels.into(), output: output.clone() };
+            (Action::Shuffle(shuffle), arrays, output)
+        };
+        check_picture(build, 0.0);
+    }
+}
+
+#[test]
+fn large_windows_over_long_rows_are_as_in_plain_rust() {
+    let case = PoolCase {
+        average: false,
+        channels: 5,
+        size: [9, 250],
+        kernel: [9, 13],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pad: [4, 6],
+        count_pad: false,
+    };
+    check_pool(&case);
+    check_pool(&PoolCase { stride: [2, 3], dilation: [1, 2], pad: [0, 0], ..case });
 }
 
 /// Shapes that random ones are too small for.

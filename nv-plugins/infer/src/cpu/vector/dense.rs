@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use super::finish::{Finish, Line};
 use super::packed::{Key, Packed, by_channel};
+use super::places::{Source, Target, places};
 use super::region::{self, Atom, Region};
-use super::{Cut, ranges};
+use super::{Cut, Run, ranges};
 use crate::cpu::aligned::AlignedFloats;
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
@@ -24,7 +25,7 @@ use tile::{Step, Strip};
 
 /// A convolution made ready.
 #[derive(Debug)]
-pub(crate) struct Dense {
+pub(super) struct Dense {
     instructions: Instructions,
     input: Span,
     output: Span,
@@ -63,7 +64,7 @@ const TILES_A_PASS: usize = 8;
 
 impl Dense {
     /// Makes a convolution ready; `None` if it is not one for this kernel.
-    pub(crate) fn new(conv: &Conv, packed: &Packed, instructions: Instructions, cut: Cut) -> Option<Self> {
+    pub(super) fn new(conv: &Conv, packed: &Packed, instructions: Instructions, cut: Cut) -> Option<Self> {
         let lanes = instructions.lanes();
         let (input, output) = (conv.input.span()?, conv.output.span()?);
         if conv.output.block != lanes || ![1, lanes].contains(&conv.input.block) {
@@ -174,30 +175,24 @@ mod run {
 
     use super::*;
 
-    /// Where a step's memory is, for the time of one run.
-    struct Places {
-        input: *const f32,
-        output: *mut f32,
-        /// What is added, where something is.
-        added: *const f32,
-    }
-
-    // SAFETY: what is read through them nobody writes during the run, and pieces write elements of their own.
-    unsafe impl Sync for Places {}
-
-    impl Dense {
-        /// Computes it.
-        pub(crate) fn run(&self, memory: &mut Memory, pool: &Pool) {
-            let ([output], others) = memory.writing([self.output]);
-            let added = self.finish.residual.as_ref().map(|added| others.floats(added.span).as_ptr());
-            let places = Places {
-                input: others.floats(self.input).as_ptr(),
-                output: output.floats().as_mut_ptr(),
-                added: added.unwrap_or(std::ptr::null()),
-            };
+    impl Run for Dense {
+        fn run(&self, memory: &mut Memory, pool: &Pool) {
+            let added = self.finish.residual.as_ref().map(|added| added.span);
+            let (output, [input, added]) = places(memory, self.output, [Some(self.input), added]);
+            let places = Places { input, output, added };
             pool.run(self.pieces.len(), &|piece| self.piece(&self.pieces[piece], &places));
         }
+    }
 
+    /// Where all of it is.
+    struct Places {
+        input: Source,
+        output: Target,
+        /// What is added, where something is.
+        added: Source,
+    }
+
+    impl Dense {
         fn piece(&self, piece: &Piece, places: &Places) {
             for group in piece.groups.clone() {
                 for region in &self.regions[piece.regions.clone()] {
@@ -233,9 +228,9 @@ mod run {
             let tiles = count.div_ceil(most);
             let (least, larger) = (count / tiles, count % tiles);
             let mut strip = Strip {
-                input: places.input.wrapping_offset(window),
+                input: places.input.at(window),
                 input_step: step,
-                output: places.output.wrapping_add(to),
+                output: places.output.at(to as isize),
                 output_step,
                 block_step,
                 weights: self.weights[first * lanes * self.terms..].as_ptr(),
@@ -284,8 +279,8 @@ mod run {
                 let (to, step) = place(&self.written);
                 let (from, added_step) = self.finish.residual.as_ref().map_or((0, 0), |added| place(&added.picture));
                 let line = Line {
-                    output: places.output.wrapping_add(to),
-                    added: places.added.wrapping_add(from),
+                    output: places.output.at(to as isize),
+                    added: places.added.at(from as isize),
                     count,
                     steps: [step, added_step],
                     block,

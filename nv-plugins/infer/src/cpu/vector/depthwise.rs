@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::finish::{Finish, Line};
 use super::packed::{Key, Packed, by_channel};
+use super::places::{Source, Target, places};
 use super::region::{self, Order, Region};
-use super::{Cut, ranges};
+use super::{Cut, Run, ranges};
 use crate::cpu::aligned::AlignedFloats;
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
@@ -20,7 +21,7 @@ use columns::Columns;
 
 /// A depthwise convolution made ready.
 #[derive(Debug)]
-pub(crate) struct Depthwise {
+pub(super) struct Depthwise {
     instructions: Instructions,
     input: Span,
     output: Span,
@@ -46,20 +47,17 @@ struct Piece {
     rows: Range<usize>,
 }
 
-/// Where a step's memory is, for the time of one run.
+/// Where all of it is.
 struct Places {
-    input: *const f32,
-    output: *mut f32,
+    input: Source,
+    output: Target,
     /// What is added, where something is.
-    added: *const f32,
+    added: Source,
 }
-
-// SAFETY: what is read through them nobody writes during the run, and pieces write elements of their own.
-unsafe impl Sync for Places {}
 
 impl Depthwise {
     /// Makes a convolution ready; `None` if it is not one for this kernel.
-    pub(crate) fn new(conv: &Conv, packed: &Packed, instructions: Instructions, cut: Cut) -> Option<Self> {
+    pub(super) fn new(conv: &Conv, packed: &Packed, instructions: Instructions, cut: Cut) -> Option<Self> {
         let lanes = instructions.lanes();
         let (input, output) = (conv.input.span()?, conv.output.span()?);
         if conv.output.block != lanes || conv.input.block != lanes || conv.input.channels != conv.output.channels {
@@ -93,18 +91,6 @@ impl Depthwise {
         })
     }
 
-    /// Computes it.
-    pub(crate) fn run(&self, memory: &mut Memory, pool: &Pool) {
-        let ([output], others) = memory.writing([self.output]);
-        let added = self.finish.residual.as_ref().map(|added| others.floats(added.span).as_ptr());
-        let places = Places {
-            input: others.floats(self.input).as_ptr(),
-            output: output.floats().as_mut_ptr(),
-            added: added.unwrap_or(std::ptr::null()),
-        };
-        pool.run(self.pieces.len(), &|piece| self.piece(&self.pieces[piece], &places));
-    }
-
     fn piece(&self, piece: &Piece, places: &Places) {
         let columns = self.regions.iter().take_while(|r| r.rows == self.regions[0].rows).count();
         for same_rows in self.regions.chunks(columns) {
@@ -129,9 +115,9 @@ impl Depthwise {
         let [block_step, row, column] = self.written.strides;
         let to = self.written.offset + block * block_step + y * row + x * column;
         let columns = Columns {
-            input: places.input.wrapping_offset(window),
+            input: places.input.at(window),
             input_step: steps[2],
-            output: places.output.wrapping_add(to),
+            output: places.output.at(to as isize),
             output_step: column,
             weights: self.weights[block * self.taps * lanes..].as_ptr(),
             bias: self.bias[block * lanes..].as_ptr(),
@@ -153,8 +139,8 @@ impl Depthwise {
         let (to, step) = place(&self.written);
         let (from, added_step) = self.finish.residual.as_ref().map_or((0, 0), |added| place(&added.picture));
         let line = Line {
-            output: places.output.wrapping_add(to),
-            added: places.added.wrapping_add(from),
+            output: places.output.at(to as isize),
+            added: places.added.at(from as isize),
             count: self.written.width,
             steps: [step, added_step],
             block,
@@ -162,6 +148,15 @@ impl Depthwise {
         // SAFETY: the row is inside of the output's span, where it is this piece's, and of the residual's, which is of the same
         // size.
         unsafe { self.finish.pass(line) }
+    }
+}
+
+impl Run for Depthwise {
+    fn run(&self, memory: &mut Memory, pool: &Pool) {
+        let added = self.finish.residual.as_ref().map(|added| added.span);
+        let (output, [input, added]) = places(memory, self.output, [Some(self.input), added]);
+        let places = Places { input, output, added };
+        pool.run(self.pieces.len(), &|piece| self.piece(&self.pieces[piece], &places));
     }
 }
 

@@ -1,0 +1,255 @@
+//! Steps over strided views.
+
+use proptest::prelude::*;
+
+use super::super::numbers;
+use super::check;
+use crate::ElementType;
+use crate::graph::op::{Binary, Reduction, Unary};
+use crate::plan::{Action, ArrayId, Function, Map, Reduce, Resample, Softmax, Taps, Values, View};
+
+/// How a view of some dimensions lies in its array.
+#[derive(Clone, Debug)]
+struct Layout {
+    /// Decides which dimension varies fastest, and so on.
+    order: [u8; 4],
+    /// Between elements of the dimension that varies fastest.
+    spread: usize,
+    /// After each run of it.
+    gap: usize,
+    /// Which dimensions repeat one element.
+    repeats: [bool; 4],
+    /// Which go backwards.
+    backwards: [bool; 4],
+}
+
+impl Layout {
+    /// The view, and how long its array has to be.
+    fn view(&self, array: u32, dims: &[usize]) -> (View, usize) {
+        let mut order: Vec<usize> = (0..dims.len()).collect();
+        order.sort_by_key(|&d| self.order[d]);
+        let (mut strides, mut step, mut offset) = (vec![0; dims.len()], self.spread, 0);
+        for (n, &d) in order.iter().enumerate() {
+            if self.repeats[d] {
+                continue;
+            }
+            strides[d] = if self.backwards[d] { -(step as isize) } else { step as isize };
+            if self.backwards[d] {
+                offset += step * (dims[d] - 1);
+            }
+            step = step * dims[d] + if n == 0 { self.gap } else { 0 };
+        }
+        let view = View { array: ArrayId(array), offset, strides };
+        let len = view.span(dims).map_or(0, |span| span.end) + 3;
+        (view, len)
+    }
+
+    /// One without repetitions: an output.
+    fn apart(&self) -> Self {
+        Self { repeats: [false; 4], ..self.clone() }
+    }
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    let usual = prop::bool::weighted(0.6);
+    let fields = (any::<[u8; 4]>(), usual, 1usize..4, 0usize..3, any::<[bool; 4]>(), any::<[bool; 4]>());
+    (fields, prop::bool::weighted(0.3), prop::bool::weighted(0.1)).prop_map(
+        |((order, usual, spread, gap, repeats, backwards), repeating, turning)| Layout {
+            order: if usual { [3, 2, 1, 0] } else { order },
+            spread: if usual { 1 } else { spread },
+            gap,
+            repeats: if repeating { repeats } else { [false; 4] },
+            backwards: if turning { backwards } else { [false; 4] },
+        },
+    )
+}
+
+fn dims() -> impl Strategy<Value = Vec<usize>> {
+    let size = prop_oneof![1usize..6, 1usize..20, Just(16usize), Just(8), 60usize..140];
+    prop::collection::vec(size, 1..=4).prop_filter("not too many elements", |d| d.iter().product::<usize>() < 20_000)
+}
+
+/// Numbers from −4 to 4, some of them NaN.
+fn floats(seed: usize, len: usize, some_nan: bool) -> Values {
+    let mut values: Vec<f32> = numbers(seed, len).iter().map(|v| v * 4.0).collect();
+    if some_nan {
+        values.iter_mut().step_by(37).for_each(|v| *v = f32::NAN);
+    }
+    Values::Floats(values.into())
+}
+
+fn unaries() -> Vec<Unary> {
+    vec![
+        Unary::Relu,
+        Unary::LeakyRelu { alpha: 0.1 },
+        Unary::Sigmoid,
+        Unary::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Unary::HardSwish,
+        Unary::Silu,
+        Unary::Clamp { least: -0.5, greatest: 0.75 },
+        Unary::Tanh,
+        Unary::Elu { alpha: 0.8 },
+        Unary::Gelu { tanh: true },
+        Unary::Gelu { tanh: false },
+        Unary::Erf,
+        Unary::Exp,
+        Unary::Sqrt,
+        Unary::Abs,
+        Unary::Neg,
+        Unary::Floor,
+        Unary::Ceil,
+    ]
+}
+
+/// Functions with a kernel, and how many inputs they have.
+fn function() -> impl Strategy<Value = (Function, usize)> {
+    let binaries = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Min, Binary::Max];
+    let binary = prop::sample::select(binaries.to_vec()).prop_map(|b| (Function::Binary(b, ElementType::Float), 2));
+    prop_oneof![
+        3 => Just((Function::Copy, 1)),
+        2 => prop::sample::select(unaries()).prop_map(|u| (Function::Unary(u), 1)),
+        4 => binary,
+        1 => Just((Function::PRelu, 2)),
+        1 => Just((Function::Clip, 3)),
+        1 => Just((Function::MulAdd, 3)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn maps_are_as_in_plain_rust(
+        (function, inputs) in function(), dims in dims(), layouts in [layout(), layout(), layout(), layout()],
+        some_nan in any::<bool>(),
+    ) {
+        let mut arrays = Vec::new();
+        let mut views = Vec::new();
+        for (i, layout) in layouts.iter().take(inputs).enumerate() {
+            let (view, len) = layout.view(i as u32, &dims);
+            views.push(view);
+            arrays.push(floats(i, len, some_nan));
+        }
+        let (output, len) = layouts[3].apart().view(inputs as u32, &dims);
+        arrays.push(floats(9, len, false));
+        check(&Action::Map(Map { function, dims, inputs: views, output }), &arrays, inputs, 1e-6, true);
+    }
+
+    #[test]
+    fn copies_of_whole_numbers_are_as_in_plain_rust(dims in dims(), from in layout(), to in layout()) {
+        let (view, len) = from.view(0, &dims);
+        let (output, out) = to.apart().view(1, &dims);
+        // Among them the bits of NaNs.
+        let values = (0..len).map(|i| (i as i32).wrapping_mul(0x0123_4567) | 0x7F80_0000).collect();
+        let arrays = [Values::Ints(values), Values::Ints(vec![5; out].into())];
+        check(&Action::Map(Map { function: Function::Copy, dims, inputs: vec![view], output }), &arrays, 1, 0.0, true);
+    }
+
+    #[test]
+    fn reductions_are_as_in_plain_rust(
+        kind in prop::sample::select(vec![Reduction::Sum, Reduction::Mean, Reduction::Max]),
+        dims in dims(), kept in 0usize..4, from in layout(), to in layout(),
+    ) {
+        let kept = kept.min(dims.len() - 1);
+        let (input, len) = from.view(0, &dims);
+        let (kept, reduced) = (dims[..kept].to_vec(), dims[kept..].to_vec());
+        let (output, out) = to.apart().view(1, &kept);
+        let arrays = [floats(1, len, false), floats(2, out, false)];
+        check(&Action::Reduce(Reduce { kind, kept, reduced, input, output }), &arrays, 1, 1e-4, false);
+    }
+
+    #[test]
+    fn softmaxes_are_as_in_plain_rust(dims in dims(), from in layout(), to in layout()) {
+        let (input, len) = from.view(0, &dims);
+        let (output, out) = to.apart().view(1, &dims);
+        let arrays = [floats(1, len, false), floats(2, out, false)];
+        check(&Action::Softmax(Softmax { dims, input, output }), &arrays, 1, 1e-6, false);
+    }
+
+    #[test]
+    fn resamplings_are_as_in_plain_rust(
+        dims in dims(), from in layout(), to in layout(), kinds in any::<[u8; 4]>(), seed in any::<usize>(),
+        ints in prop::bool::weighted(0.2),
+    ) {
+        let source = Layout { backwards: [false; 4], ..from.apart() };
+        let (input, len) = source.view(0, &dims);
+        let mut random = numbers(seed, 4000).into_iter().map(|v| (v + 1.0) / 2.0).cycle();
+        let mut next = move |below: usize| ((random.next().unwrap_or(0.0) * below as f32) as usize).min(below - 1);
+        let mut out_dims = dims.clone();
+        let taps = dims.iter().zip(kinds).enumerate().map(|(d, (&dim, kind))| match kind % 4 {
+            0 | 1 => Taps::Same,
+            kind => {
+                let out = 1 + next(12);
+                out_dims[d] = out;
+                let width = if kind == 2 || ints { 1 } else { 2 + next(2) };
+                // Some of them are filled; at least one is not.
+                let index: Vec<i32> = (0..out)
+                    .flat_map(|i| {
+                        let missing = i > 0 && next(6) == 0;
+                        (0..width).map(|_| if missing { -1 } else { next(dim) as i32 }).collect::<Vec<_>>()
+                    })
+                    .collect();
+                let weight: Vec<f32> = (0..out * width).map(|_| next(100) as f32 / 50.0).collect();
+                match width {
+                    1 => Taps::Pick(index.into()),
+                    width => Taps::Blend { width, index: index.into(), weight: weight.into() },
+                }
+            }
+        });
+        let taps: Vec<Taps> = taps.collect();
+        let (output, out) = to.apart().view(1, &out_dims);
+        let arrays = if ints {
+            [Values::Ints((0..len as i32).collect()), Values::Ints(vec![-1; out].into())]
+        } else {
+            [floats(1, len, false), floats(2, out, false)]
+        };
+        let action = Action::Resample(Resample { dims: out_dims, taps, fill: -7.5, input, output });
+        check(&action, &arrays, 1, 1e-5, false);
+    }
+}
+
+/// Shapes that detectors have.
+#[test]
+fn usual_maps_and_reductions_have_kernels() {
+    let view = |array: u32, offset: usize, strides: &[isize]| View {
+        array: ArrayId(array),
+        offset,
+        strides: strides.to_vec(),
+    };
+    let copy = |dims: &[usize], from: &[isize], to: &[isize]| {
+        let (input, output) = (view(0, 3, from), view(1, 5, to));
+        let len = |view: &View| view.span(dims).map_or(0, |span| span.end);
+        let arrays = [floats(1, len(&input), false), floats(2, len(&output), false)];
+        let map = Map { function: Function::Copy, dims: dims.to_vec(), inputs: vec![input], output };
+        check(&Action::Map(map), &arrays, 1, 0.0, true);
+    };
+    copy(&[270, 4], &[16, 1], &[85, 1]);
+    copy(&[270], &[16], &[85]);
+    copy(&[5, 270, 16], &[4320, 16, 1], &[16, 85, 1]);
+    copy(&[3, 200, 16], &[3200, 16, 1], &[3200, 1, 200]);
+    copy(&[3, 200, 16], &[3200, 1, 200], &[3200, 16, 1]);
+    copy(&[2, 3, 50, 7], &[1050, 350, 7, 1], &[1050, 1, 21, 3]);
+    let add = |dims: &[usize], a: &[isize], b: &[isize], to: &[isize]| {
+        let views = [view(0, 0, a), view(1, 0, b), view(2, 0, to)];
+        let arrays: Vec<Values> = views.iter().map(|v| floats(1, v.span(dims).map_or(0, |s| s.end), false)).collect();
+        let [a, b, output] = views;
+        let function = Function::Binary(Binary::Add, ElementType::Float);
+        let map = Map { function, dims: dims.to_vec(), inputs: vec![a, b], output };
+        check(&Action::Map(map), &arrays, 2, 0.0, true);
+    };
+    add(&[2000], &[1], &[0], &[1]);
+    add(&[1000, 3], &[3, 1], &[0, 1], &[3, 1]);
+    add(&[1000, 3], &[3, 1], &[0, 0], &[3, 1]);
+    add(&[2, 100, 16], &[1600, 16, 1], &[16, 0, 1], &[1600, 16, 1]);
+    add(&[1000, 2], &[4, 1], &[2, 1], &[4, 1]);
+    let reduce = |kept: &[usize], reduced: &[usize], from: &[isize], to: &[isize]| {
+        let dims = [kept, reduced].concat();
+        let (input, output) = (view(0, 0, from), view(1, 0, to));
+        let arrays = [
+            floats(1, input.span(&dims).map_or(0, |s| s.end), false),
+            floats(2, output.span(kept).map_or(0, |s| s.end), false),
+        ];
+        let (kept, reduced) = (kept.to_vec(), reduced.to_vec());
+        check(&Action::Reduce(Reduce { kind: Reduction::Mean, kept, reduced, input, output }), &arrays, 1, 1e-5, true);
+    };
+    reduce(&[1, 2, 16], &[12, 8], &[3072, 1536, 1, 128, 16], &[32, 16, 1]);
+    reduce(&[], &[10, 7, 33], &[231, 33, 1], &[]);
+}

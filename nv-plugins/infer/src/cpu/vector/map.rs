@@ -1,0 +1,268 @@
+//! Functions of the elements at one index, and copies.
+//!
+//! The dimensions of a [`Map`] may be gone through in any order. One of them is the inner one: vectors lie along it. Where an
+//! operand's elements are not side by side there, they are gathered one by one.
+
+#![expect(unsafe_code, reason = "kernels work on memory through pointers")]
+
+mod lines;
+
+use std::ops::Range;
+
+use super::places::{Source, Target, places};
+use super::{Cut, Run, ranges};
+use crate::cpu::Memory;
+use crate::cpu::pool::Pool;
+use crate::cpu::simd::Instructions;
+use crate::cpu::simd::math::{Identity, PRelu, WithFunction, with_unary};
+use crate::graph::op::Binary;
+use crate::plan::{Function, Kind, Map, Plan, Span};
+use lines::{Add, Clip, Div, Lines, LinesKernel, Max, Min, Mul, MulAdd, One, Sub, Two};
+
+/// The output and at most three inputs.
+const OPERANDS: usize = 4;
+
+/// A map made ready.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    instructions: Instructions,
+    function: Function,
+    output: Span,
+    inputs: [Option<Span>; OPERANDS - 1],
+    /// Where each operand's elements begin, in its span.
+    begins: [isize; OPERANDS],
+    outer: Vec<Loop>,
+    rows: Loop,
+    inner: Loop,
+    /// The elements of some operands that repeat along the inner dimension.
+    period: Option<usize>,
+    pieces: Vec<Piece>,
+}
+
+/// A dimension: how long it is, and from one element to the next in each operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Loop {
+    len: usize,
+    steps: [isize; OPERANDS],
+}
+
+#[derive(Clone, Debug)]
+struct Piece {
+    /// Indices of all outer dimensions, counted as one.
+    outer: Range<usize>,
+    rows: Range<usize>,
+    inner: Range<usize>,
+}
+
+/// With elements gathered, so many columns of a few rows are read while they are in the first level cache.
+const COLUMNS: usize = 128;
+
+impl Mapping {
+    /// Makes a map ready; `None` if there is no kernel for it.
+    pub(crate) fn new(map: &Map, plan: &Plan, instructions: Instructions, cut: Cut) -> Option<Self> {
+        let kind = plan.array(map.output.array).kind;
+        let kinds_fit = map.inputs.iter().all(|input| plan.array(input.array).kind == kind);
+        let known = match map.function {
+            Function::Copy => true,
+            Function::Unary(unary) => kind == Kind::Float && with_unary(unary, Known).is_some(),
+            Function::Binary(b, _) => {
+                use Binary as B;
+                kind == Kind::Float && matches!(b, B::Add | B::Sub | B::Mul | B::Div | B::Min | B::Max)
+            }
+            Function::Clip | Function::PRelu | Function::MulAdd => kind == Kind::Float,
+            Function::Where | Function::Cast(_) => false,
+        };
+        let output = map.output.span(&map.dims)?;
+        if !kinds_fit || !known || map.inputs.len() >= OPERANDS {
+            return None;
+        }
+        let mut inputs = [None; OPERANDS - 1];
+        let mut begins = [(map.output.offset - output.begin) as isize; OPERANDS];
+        for (i, view) in map.inputs.iter().enumerate() {
+            let span = view.span(&map.dims)?;
+            begins[i + 1] = (view.offset - span.begin) as isize;
+            inputs[i] = Some(span);
+        }
+        let views = || [&map.output].into_iter().chain(&map.inputs);
+        let mut loops: Vec<Loop> = Vec::new();
+        for (axis, &len) in map.dims.iter().enumerate() {
+            let mut steps = [0; OPERANDS];
+            views().enumerate().for_each(|(i, view)| steps[i] = view.strides[axis]);
+            loops.push(Loop { len, steps });
+        }
+        let (loops, period) = arrange(loops, 1 + map.inputs.len(), instructions.lanes());
+        let (outer, [rows, inner]) = split(loops, instructions.lanes());
+        let mut mapping = Self {
+            instructions,
+            function: map.function,
+            output,
+            inputs,
+            begins,
+            outer,
+            rows,
+            inner,
+            period,
+            pieces: Vec::new(),
+        };
+        mapping.pieces = mapping.cut(cut);
+        Some(mapping)
+    }
+
+    fn cut(&self, cut: Cut) -> Vec<Piece> {
+        let outer: usize = self.outer.iter().map(|l| l.len).product();
+        let (rows, inner) = (self.rows.len, self.inner.len);
+        // Memory is what takes time, or gathering.
+        let wanted = cut.pieces(outer * rows * inner / 2);
+        let whole = Piece { outer: 0..outer, rows: 0..rows, inner: 0..inner };
+        let unit = self.period.map_or(self.instructions.lanes(), |period| lines::TILE / period * period);
+        if outer >= wanted {
+            ranges(outer, wanted).map(|outer| Piece { outer, ..whole.clone() }).collect()
+        } else if rows >= wanted {
+            ranges(rows, wanted).map(|rows| Piece { rows, ..whole.clone() }).collect()
+        } else {
+            let units = ranges(inner.div_ceil(unit), wanted);
+            units.map(|u| Piece { inner: u.start * unit..inner.min(u.end * unit), ..whole.clone() }).collect()
+        }
+    }
+
+    fn piece(&self, piece: &Piece, places: (Target, [Source; OPERANDS - 1])) {
+        let gathers = self.inner.steps.iter().any(|step| ![0, 1, lines::REPEATS].contains(step));
+        let columns = if gathers && self.rows.len > 1 { COLUMNS } else { usize::MAX };
+        for outer in piece.outer.clone() {
+            let mut at = self.begins;
+            let mut rest = outer;
+            for dim in self.outer.iter().rev() {
+                let index = (rest % dim.len) as isize;
+                rest /= dim.len;
+                at.iter_mut().zip(dim.steps).for_each(|(at, step)| *at += index * step);
+            }
+            let mut first = piece.inner.start;
+            while first < piece.inner.end {
+                let len = columns.min(piece.inner.end - first);
+                let mut begins = at;
+                for (i, begin) in begins.iter_mut().enumerate() {
+                    *begin += piece.rows.start as isize * self.rows.steps[i];
+                    // What repeats begins anew with each piece.
+                    *begin += match self.inner.steps[i] {
+                        lines::REPEATS => 0,
+                        step => first as isize * step,
+                    };
+                }
+                let [to, from @ ..] = begins;
+                let inputs: [*const f32; OPERANDS - 1] = std::array::from_fn(|i| places.1[i].at(from[i]));
+                let lines = Lines {
+                    output: places.0.at(to),
+                    inputs,
+                    rows: piece.rows.len(),
+                    row_steps: self.rows.steps,
+                    len,
+                    steps: self.inner.steps,
+                    period: self.period,
+                };
+                // SAFETY: all of it is inside of the spans, and no other piece writes what this one does.
+                unsafe { self.lines(lines) };
+                first += len;
+            }
+        }
+    }
+
+    /// # Safety
+    /// All elements of the lines can be read, and those of the output written, which nobody else uses.
+    unsafe fn lines(&self, lines: Lines) {
+        let instructions = self.instructions;
+        // SAFETY: the caller's promise is all that the kernels ask for.
+        unsafe {
+            match self.function {
+                Function::Copy => instructions.run(LinesKernel(lines, One(Identity()))),
+                Function::Unary(unary) => {
+                    with_unary(unary, Unary(instructions, lines));
+                }
+                Function::Binary(Binary::Add, _) => instructions.run(LinesKernel(lines, Add)),
+                Function::Binary(Binary::Sub, _) => instructions.run(LinesKernel(lines, Sub)),
+                Function::Binary(Binary::Mul, _) => instructions.run(LinesKernel(lines, Mul)),
+                Function::Binary(Binary::Div, _) => instructions.run(LinesKernel(lines, Div)),
+                Function::Binary(Binary::Min, _) => instructions.run(LinesKernel(lines, Min)),
+                Function::Binary(Binary::Max, _) => instructions.run(LinesKernel(lines, Max)),
+                Function::PRelu => instructions.run(LinesKernel(lines, Two(PRelu()))),
+                Function::Clip => instructions.run(LinesKernel(lines, Clip)),
+                Function::MulAdd => instructions.run(LinesKernel(lines, MulAdd)),
+                Function::Binary(..) | Function::Where | Function::Cast(_) => unreachable!("these are not made ready"),
+            }
+        }
+    }
+}
+
+/// Lines of a function of one number, of which [`Mapping::lines`] was promised what it says.
+struct Unary(Instructions, Lines);
+
+impl WithFunction for Unary {
+    type Output = ();
+    fn with<F: crate::cpu::simd::math::Function>(self, function: F) {
+        // SAFETY: the promise that was made to `Mapping::lines`.
+        unsafe { self.0.run(LinesKernel(self.1, One(function))) }
+    }
+}
+
+impl Run for Mapping {
+    fn run(&self, memory: &mut Memory, pool: &Pool) {
+        let places = places(memory, self.output, self.inputs);
+        pool.run(self.pieces.len(), &|piece| self.piece(&self.pieces[piece], places));
+    }
+}
+
+/// Asks whether a function is known.
+struct Known;
+
+impl WithFunction for Known {
+    type Output = ();
+    fn with<F: crate::cpu::simd::math::Function>(self, _: F) {}
+}
+
+/// As few dimensions as the operands allow, the outermost of the output first. The first is the output; so many operands are
+/// used. Gives also how many elements repeat, where the last two dimensions were joined although some operands have only the
+/// last.
+fn arrange(mut loops: Vec<Loop>, used: usize, lanes: usize) -> (Vec<Loop>, Option<usize>) {
+    loops.retain(|l| l.len > 1);
+    loops.sort_by_key(|l| std::cmp::Reverse(l.steps[0].unsigned_abs()));
+    let mut joined: Vec<Loop> = Vec::new();
+    for dim in loops {
+        match joined.last_mut() {
+            Some(last) if (0..used).all(|i| last.steps[i] == dim.steps[i] * dim.len as isize) => {
+                *last = Loop { len: last.len * dim.len, steps: dim.steps };
+            }
+            _ => joined.push(dim),
+        }
+    }
+    if let [.., outer, inner] = joined[..] {
+        let d = inner.len;
+        let small = !d.is_multiple_of(lanes) && d <= lines::TILE / 8 && outer.len > 1;
+        let nested = |i: usize| inner.steps[i] == 1 && outer.steps[i] == d as isize;
+        let repeats = |i: usize| outer.steps[i] == 0 && [0, 1].contains(&inner.steps[i]);
+        if small && nested(0) && (1..used).all(|i| nested(i) || repeats(i)) {
+            let mut steps = inner.steps;
+            // The inner loop knows by this that an operand repeats.
+            for i in (1..used).filter(|&i| repeats(i) && inner.steps[i] == 1) {
+                steps[i] = lines::REPEATS;
+            }
+            joined.truncate(joined.len() - 2);
+            joined.push(Loop { len: outer.len * d, steps });
+            return (joined, Some(d));
+        }
+    }
+    (joined, None)
+}
+
+/// The outer dimensions, rows, and the inner dimension.
+fn split(mut loops: Vec<Loop>, lanes: usize) -> (Vec<Loop>, [Loop; 2]) {
+    let one = Loop { len: 1, steps: [0; OPERANDS] };
+    let side_by_side = |l: &Loop| l.steps[0] == 1 && l.steps[1..].iter().all(|s| [0, 1, lines::REPEATS].contains(s));
+    let take = |loops: &mut Vec<Loop>, value: &dyn Fn(&Loop) -> (bool, bool, usize)| {
+        let best = (0..loops.len()).max_by_key(|&i| value(&loops[i]));
+        best.map_or(one, |i| loops.remove(i))
+    };
+    let enough = |l: &Loop| l.len >= lanes;
+    // If one operand can be loaded or stored by vectors, it is the longer dimension that makes fewer of them go to waste.
+    let inner = take(&mut loops, &|l| (enough(l) && side_by_side(l), enough(l) && l.steps.contains(&1), l.len));
+    let rows = take(&mut loops, &|l| (false, false, l.len));
+    (loops, [rows, inner])
+}

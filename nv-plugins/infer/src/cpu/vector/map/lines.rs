@@ -1,0 +1,215 @@
+//! The innermost loops of maps.
+
+#![expect(unsafe_code, reason = "kernels work on memory through pointers")]
+#![expect(clippy::needless_range_loop, reason = "all loops over operands are written alike")]
+
+use super::OPERANDS;
+use crate::cpu::simd::math::Function;
+use crate::cpu::simd::{Kernel, Simd};
+
+/// Rows of elements. The output's steps come first, then those of the inputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lines {
+    pub(super) output: *mut f32,
+    pub(super) inputs: [*const f32; OPERANDS - 1],
+    pub(super) rows: usize,
+    pub(super) row_steps: [isize; OPERANDS],
+    pub(super) len: usize,
+    /// Along a row. 0: the same element; [`REPEATS`]: as many elements as the period has, again and again.
+    pub(super) steps: [isize; OPERANDS],
+    pub(super) period: Option<usize>,
+}
+
+/// A step that says that an operand repeats.
+pub(super) const REPEATS: isize = isize::MIN;
+/// So many elements, at most, are written out of what repeats.
+pub(super) const TILE: usize = 1024;
+/// The most lanes that there are.
+const LANES: usize = 16;
+
+/// A function of as many operands.
+pub(super) trait Combine<const N: usize>: Copy {
+    /// Its value for each lane. Implementations are `#[inline(always)]`.
+    fn combine<S: Simd>(self, s: S, x: [S::V; N]) -> S::V;
+}
+
+/// Declares functions of several numbers.
+macro_rules! functions {
+    ($($name:ident: $n:literal = |$s:ident, $x:ident| $body:expr;)*) => {
+        $(#[derive(Clone, Copy)]
+        pub(super) struct $name;
+
+        impl Combine<$n> for $name {
+            #[inline(always)]
+            fn combine<S: Simd>(self, $s: S, $x: [S::V; $n]) -> S::V {
+                $body
+            }
+        })*
+    };
+}
+
+functions! {
+    Add: 2 = |s, x| s.add(x[0], x[1]);
+    Sub: 2 = |s, x| s.sub(x[0], x[1]);
+    Mul: 2 = |s, x| s.mul(x[0], x[1]);
+    Div: 2 = |s, x| s.div(x[0], x[1]);
+    // Of a number and NaN, the number.
+    Min: 2 = |s, x| s.if_nan(x[1], x[0], s.min(x[0], x[1]));
+    Max: 2 = |s, x| s.if_nan(x[1], x[0], s.max(x[0], x[1]));
+    Clip: 3 = |s, x| Min.combine(s, [Max.combine(s, [x[0], x[1]]), x[2]]);
+    MulAdd: 3 = |s, x| s.add(s.mul(x[0], x[1]), x[2]);
+}
+
+/// A function of one number.
+#[derive(Clone, Copy)]
+pub(super) struct One<F>(pub(super) F);
+
+impl<F: Function> Combine<1> for One<F> {
+    #[inline(always)]
+    fn combine<S: Simd>(self, s: S, x: [S::V; 1]) -> S::V {
+        self.0.apply(s, x[0], x[0])
+    }
+}
+
+/// A function of a number and a slope.
+#[derive(Clone, Copy)]
+pub(super) struct Two<F>(pub(super) F);
+
+impl<F: Function> Combine<2> for Two<F> {
+    #[inline(always)]
+    fn combine<S: Simd>(self, s: S, x: [S::V; 2]) -> S::V {
+        self.0.apply(s, x[0], x[1])
+    }
+}
+
+/// # Safety
+/// All elements of the lines can be read, and those of the output written, which nobody else uses.
+pub(super) struct LinesKernel<F, const N: usize>(pub(super) Lines, pub(super) F);
+
+impl<F: Combine<N>, const N: usize> Kernel for LinesKernel<F, N> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let Self(mut lines, function) = self;
+        for _ in 0..lines.rows {
+            // SAFETY: it is one of the rows.
+            unsafe {
+                match lines.period {
+                    None => line(s, &lines, function),
+                    Some(period) => repeating_line(s, lines, period, function),
+                }
+            }
+            lines.output = lines.output.wrapping_offset(lines.row_steps[0]);
+            for i in 0..N {
+                lines.inputs[i] = lines.inputs[i].wrapping_offset(lines.row_steps[i + 1]);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`LinesKernel`], for one row in which no operand repeats.
+#[inline(always)]
+unsafe fn line<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: &Lines, function: F) {
+    let Lines { output, inputs, len, steps, .. } = *lines;
+    let mut same = [s.splat(0.0); N];
+    for i in 0..N {
+        // SAFETY: a row has at least one element.
+        same[i] = s.splat(unsafe { *inputs[i] });
+    }
+    let mut x = same;
+    let mut at = 0;
+    while at + S::LANES <= len {
+        // SAFETY: so many elements are left of the row.
+        unsafe {
+            for i in 0..N {
+                x[i] = match steps[i + 1] {
+                    0 => same[i],
+                    1 => s.load(inputs[i].add(at)),
+                    step => gather(s, inputs[i].wrapping_offset(at as isize * step), step, S::LANES),
+                };
+            }
+            let result = function.combine(s, x);
+            match steps[0] {
+                1 => s.store(output.add(at), result),
+                step => scatter(s, result, output.wrapping_offset(at as isize * step), step, S::LANES),
+            }
+        }
+        at += S::LANES;
+    }
+    if at < len {
+        // SAFETY: `len - at` elements are left of the row.
+        unsafe {
+            for i in 0..N {
+                let step = steps[i + 1];
+                x[i] = if step == 0 {
+                    same[i]
+                } else {
+                    gather(s, inputs[i].wrapping_offset(at as isize * step), step, len - at)
+                };
+            }
+            let result = function.combine(s, x);
+            scatter(s, result, output.wrapping_offset(at as isize * steps[0]), steps[0], len - at);
+        }
+    }
+}
+
+/// Writes out what repeats, until it is long enough for many vectors.
+///
+/// # Safety
+/// As [`LinesKernel`], for one row.
+#[inline(always)]
+unsafe fn repeating_line<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: Lines, period: usize, function: F) {
+    let mut tiles = [[0.0; TILE]; N];
+    let whole = TILE / period * period;
+    for i in 0..N {
+        if lines.steps[i + 1] == REPEATS {
+            for at in 0..whole.min(lines.len) {
+                // SAFETY: it has as many elements as the period.
+                tiles[i][at] = unsafe { *lines.inputs[i].add(at % period) };
+            }
+        }
+    }
+    let mut part = Lines { period: None, ..lines };
+    let mut done = 0;
+    while done < lines.len {
+        part.len = whole.min(lines.len - done);
+        for i in 0..N {
+            (part.inputs[i], part.steps[i + 1]) = match lines.steps[i + 1] {
+                REPEATS => (tiles[i].as_ptr(), 1),
+                step => (lines.inputs[i].wrapping_offset(done as isize * step), step),
+            };
+        }
+        part.output = lines.output.wrapping_add(done);
+        // SAFETY: it is a part of the row, and of tiles that are as long.
+        unsafe { line(s, &part, function) };
+        done += part.len;
+    }
+}
+
+/// The first `count` lanes, one by one; the others are 0.
+///
+/// # Safety
+/// So many elements can be read, `step` apart.
+#[inline(always)]
+unsafe fn gather<S: Simd>(s: S, from: *const f32, step: isize, count: usize) -> S::V {
+    let mut lanes = [0.0; LANES];
+    for (lane, to) in lanes[..count].iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *to = unsafe { *from.wrapping_offset(lane as isize * step) };
+    }
+    // SAFETY: no vector has more lanes.
+    unsafe { s.load(lanes.as_ptr()) }
+}
+
+/// # Safety
+/// So many elements can be written, `step` apart.
+#[inline(always)]
+unsafe fn scatter<S: Simd>(s: S, value: S::V, to: *mut f32, step: isize, count: usize) {
+    let mut lanes = [0.0; LANES];
+    // SAFETY: no vector has more lanes.
+    unsafe { s.store(lanes.as_mut_ptr(), value) };
+    for (lane, from) in lanes[..count].iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { *to.wrapping_offset(lane as isize * step) = *from };
+    }
+}

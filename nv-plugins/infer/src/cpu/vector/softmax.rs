@@ -1,0 +1,206 @@
+//! Softmax.
+
+#![expect(unsafe_code, reason = "kernels work on memory through pointers")]
+
+use std::ops::Range;
+
+use super::places::{Source, Target, places};
+use super::{Cut, Run, ranges};
+use crate::cpu::memory::Memory;
+use crate::cpu::pool::Pool;
+use crate::cpu::simd::math::exp_of_negative;
+use crate::cpu::simd::{Instructions, Kernel, Simd};
+use crate::plan::{Softmax, Span};
+
+/// A softmax made ready: as many at once as a vector has lanes.
+#[derive(Debug)]
+pub(super) struct Softmaxing {
+    instructions: Instructions,
+    input: Span,
+    output: Span,
+    /// Where elements begin in the output's span, and in the input's.
+    begins: [isize; 2],
+    outer: Vec<Loop>,
+    /// What lanes lie along.
+    across: Loop,
+    along: Loop,
+    /// Indices of the outer dimensions and vectors of lanes, counted as one.
+    pieces: Vec<Range<usize>>,
+}
+
+/// A dimension: how long it is, and from one element to the next in the output and in the input.
+#[derive(Clone, Copy, Debug)]
+struct Loop {
+    len: usize,
+    steps: [isize; 2],
+}
+
+/// The longest dimension whose elements are gathered.
+const GATHERED: usize = 128;
+/// The most lanes that there are.
+const LANES: usize = 16;
+
+impl Softmaxing {
+    /// Makes a softmax ready; `None` if there is no kernel for it.
+    pub(super) fn new(softmax: &Softmax, instructions: Instructions, cut: Cut) -> Option<Self> {
+        let (input, output) = (softmax.input.span(&softmax.dims)?, softmax.output.span(&softmax.dims)?);
+        let begins = [softmax.output.offset - output.begin, softmax.input.offset - input.begin].map(|at| at as isize);
+        let strides = softmax.output.strides.iter().zip(&softmax.input.strides);
+        let mut loops: Vec<Loop> =
+            softmax.dims.iter().zip(strides).map(|(&len, (&to, &from))| Loop { len, steps: [to, from] }).collect();
+        let along = loops.pop()?;
+        loops.retain(|l| l.len > 1);
+        loops.sort_by_key(|l| std::cmp::Reverse(l.steps[0].unsigned_abs()));
+        let mut outer: Vec<Loop> = Vec::new();
+        for dim in loops {
+            match outer.last_mut() {
+                Some(last) if last.steps == dim.steps.map(|step| step * dim.len as isize) => {
+                    *last = Loop { len: last.len * dim.len, steps: dim.steps };
+                }
+                _ => outer.push(dim),
+            }
+        }
+        let best = (0..outer.len()).max_by_key(|&i| (outer[i].steps == [1, 1], outer[i].len));
+        let across = best.map_or(Loop { len: 1, steps: [0, 0] }, |i| outer.remove(i));
+        if along.len > GATHERED && across.steps != [1, 1] {
+            return None;
+        }
+        let lanes = instructions.lanes();
+        let vectors = outer.iter().map(|l| l.len).product::<usize>() * across.len.div_ceil(lanes);
+        let pieces = ranges(vectors, cut.pieces(vectors * along.len * 20)).collect();
+        Some(Self { instructions, input, output, begins, outer, across, along, pieces })
+    }
+
+    fn piece(&self, vectors: Range<usize>, output: Target, input: Source) {
+        let lanes = self.instructions.lanes();
+        let count = self.across.len.div_ceil(lanes);
+        for vector in vectors {
+            let first = vector % count * lanes;
+            let mut at = self.begins;
+            let mut add = |index: usize, dim: &Loop| {
+                at.iter_mut().zip(dim.steps).for_each(|(at, step)| *at += index as isize * step);
+            };
+            add(first, &self.across);
+            let mut rest = vector / count;
+            for dim in self.outer.iter().rev() {
+                add(rest % dim.len, dim);
+                rest /= dim.len;
+            }
+            let lanes = lanes.min(self.across.len - first);
+            let kernel = VectorKernel {
+                output: output.at(at[0]),
+                input: input.at(at[1]),
+                lanes,
+                across: self.across.steps,
+                along: self.along,
+            };
+            // SAFETY: all elements are inside of the spans, and no other piece writes them.
+            unsafe { self.instructions.run(kernel) }
+        }
+    }
+}
+
+impl Run for Softmaxing {
+    fn run(&self, memory: &mut Memory, pool: &Pool) {
+        let (output, [input]) = places(memory, self.output, [Some(self.input)]);
+        pool.run(self.pieces.len(), &|piece| self.piece(self.pieces[piece].clone(), output, input));
+    }
+}
+
+/// One softmax in each of so many lanes.
+///
+/// # Safety
+/// The elements of each lane can be read and written, and nobody else uses what is written. Where they are not side by side,
+/// or are fewer than lanes, there are at most [`GATHERED`] along the dimension.
+struct VectorKernel {
+    output: *mut f32,
+    input: *const f32,
+    lanes: usize,
+    across: [isize; 2],
+    along: Loop,
+}
+
+impl Kernel for VectorKernel {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, s: S) {
+        let [to, from] = self.along.steps;
+        let (len, output, input) = (self.along.len, self.output, self.input);
+        if self.across == [1, 1] && self.lanes == S::LANES {
+            // SAFETY: all lanes are there, side by side.
+            unsafe { softmax(s, len, input, from, output, to) };
+            return;
+        }
+        if len > GATHERED {
+            // The last few of those that are side by side.
+            for lane in 0..self.lanes {
+                // SAFETY: it is one of the lanes.
+                unsafe { single(s, len, input.add(lane), from, output.add(lane), to) };
+            }
+            return;
+        }
+        let mut values = [[0.0f32; LANES]; GATHERED];
+        for (i, value) in values[..len].iter_mut().enumerate() {
+            for (lane, value) in value[..self.lanes].iter_mut().enumerate() {
+                // SAFETY: it is an element of one of the lanes.
+                *value = unsafe { *input.wrapping_offset(i as isize * from + lane as isize * self.across[1]) };
+            }
+        }
+        let values_at = values.as_mut_ptr().cast::<f32>();
+        // SAFETY: there are as many, each with at least as many lanes.
+        unsafe { softmax(s, len, values_at, LANES as isize, values_at, LANES as isize) };
+        for (i, value) in values[..len].iter().enumerate() {
+            for (lane, value) in value[..self.lanes].iter().enumerate() {
+                // SAFETY: as above.
+                unsafe { *output.wrapping_offset(i as isize * to + lane as isize * self.across[0]) = *value };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `len` vectors can be read, `from` apart, and written, `to` apart: the same, or others.
+#[inline(always)]
+unsafe fn softmax<S: Simd>(s: S, len: usize, input: *const f32, from: isize, output: *mut f32, to: isize) {
+    let mut greatest = s.splat(f32::NEG_INFINITY);
+    let mut sum = s.splat(0.0);
+    // SAFETY: the caller's promise.
+    unsafe {
+        for i in 0..len as isize {
+            greatest = s.max(s.load(input.wrapping_offset(i * from)), greatest);
+        }
+        for i in 0..len as isize {
+            let value = exp_of_negative(s, s.sub(s.load(input.wrapping_offset(i * from)), greatest));
+            s.store(output.wrapping_offset(i * to), value);
+            sum = s.add(sum, value);
+        }
+        for i in 0..len as isize {
+            let at = output.wrapping_offset(i * to);
+            s.store(at, s.div(s.load(at), sum));
+        }
+    }
+}
+
+/// # Safety
+/// `len` elements can be read, `from` apart, and written, `to` apart.
+#[inline(always)]
+unsafe fn single<S: Simd>(s: S, len: usize, input: *const f32, from: isize, output: *mut f32, to: isize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let greatest = (0..len as isize).fold(f32::NEG_INFINITY, |g, i| g.max(*input.wrapping_offset(i * from)));
+        let mut sum = 0.0;
+        for i in 0..len as isize {
+            let value = exp(s, *input.wrapping_offset(i * from) - greatest);
+            *output.wrapping_offset(i * to) = value;
+            sum += value;
+        }
+        (0..len as isize).for_each(|i| *output.wrapping_offset(i * to) /= sum);
+    }
+}
+
+#[inline(always)]
+fn exp<S: Simd>(s: S, x: f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    // SAFETY: no vector has more lanes.
+    unsafe { s.store(lanes.as_mut_ptr(), exp_of_negative(s, s.splat(x))) };
+    lanes[0]
+}
