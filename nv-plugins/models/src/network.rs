@@ -1,4 +1,7 @@
-use nv_infer::Session;
+use std::sync::Once;
+
+use nv_infer::{Device, Session, SimdLevel};
+use nv_plugin_sdk::tracing;
 use nv_plugin_sdk::{
     BatchCapabilities, BatchEntry, Capabilities, DataKind, Size, StageError, StageErrorKind, StageOutput, Tensor,
 };
@@ -26,6 +29,7 @@ impl Network {
     /// Those of [`Session::new`].
     pub(crate) fn new(plan: NetworkPlan) -> Result<Self, StageError> {
         let session = Session::new(&plan.model, &plan.options).map_err(infer_error)?;
+        say_what_computes(&session);
         Ok(Self {
             session,
             layout: plan.input.layout,
@@ -97,6 +101,9 @@ impl Network {
             let tensor = self.input.take(members.len(), self.layout, first.input);
             let inputs = [tensor];
             let outputs = self.session.run(&inputs);
+            for notice in self.session.take_notices() {
+                tracing::warn!(model = %self.session.model().path().display(), "{notice}");
+            }
             let [tensor] = inputs;
             self.input.give_back(tensor);
             // What fails a run is the model or the machine, whichever entry it is: the whole batch failed.
@@ -125,6 +132,27 @@ impl Network {
         self.preprocessor.fill(frame, &at, before.as_ref(), memory)?;
         self.input.filled[slot] = Some(at);
         Ok(Some(at))
+    }
+}
+
+/// Logs what a model is computed by; of one that our own engine lacks operators for, which.
+fn say_what_computes(session: &Session) {
+    let model = session.model().path().display();
+    let lacking: Vec<String> = session.lacking().iter().map(ToString::to_string).collect();
+    if lacking.is_empty() {
+        tracing::info!(%model, engine = %session.engine(), device = %session.device(), "computed by our own engine");
+    } else {
+        tracing::warn!(
+            %model,
+            "computed by rten on the CPU, which takes several times as long: our own engine lacks {}",
+            lacking.join("; ")
+        );
+    }
+    static ONCE: Once = Once::new();
+    if session.device() == Device::Cpu {
+        ONCE.call_once(
+            || tracing::info!(simd = %SimdLevel::detect(), "no GPU is used: models are computed on the CPU"),
+        );
     }
 }
 
