@@ -170,6 +170,17 @@ pub(crate) fn looked_for() -> Vec<&'static str> {
     names.into_iter().filter(|(flag, _)| backends().contains(*flag)).map(|(_, b)| backend_name(b)).collect()
 }
 
+/// Whether the kernel knows a GPU at all. Where it does not, drivers need not be asked: to load Mesa's for software alone costs
+/// 30 MB of memory and a tenth of a second. `true` wherever that can't be told.
+pub(crate) fn may_have_hardware() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    // Direct rendering; NVIDIA's, AMD's and Microsoft's own; those of phones and boards.
+    let places = ["/dev/dri", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/kgsl-3d0", "/dev/mali0", "/dev/pvrsrvkm"];
+    places.iter().any(|place| std::path::Path::new(place).exists())
+}
+
 /// Asks every driver that is installed. Takes some tens of milliseconds where there is one, hardly any where not.
 pub(crate) fn enumerate() -> Vec<Found> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();

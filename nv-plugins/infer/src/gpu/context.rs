@@ -64,7 +64,7 @@ impl Context {
             return Ok(None);
         }
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if device == Device::Auto && open.bare {
+        if device == Device::Auto && (open.bare || !adapter::may_have_hardware()) {
             return Ok(None);
         }
         let shared = if device == Device::Software { &mut open.software } else { &mut open.hardware };
