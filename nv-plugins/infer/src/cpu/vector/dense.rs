@@ -119,8 +119,10 @@ impl Dense {
         let wanted = cut.pieces(pixels * self.terms * conv.output.blocks());
         if flat {
             let bytes = pixels * conv.input.channels * size_of::<f32>();
+            // A piece has some tiles.
             let most = pixels.div_ceil(2 * tile::pixels(self.instructions, GROUP, Step::Block));
-            let parts = bytes.div_ceil(INPUT_BYTES).max(wanted.min(most)).min(pixels);
+            let parts = bytes.div_ceil(INPUT_BYTES).max(wanted.min(most));
+            let parts = if wanted > 1 { parts.next_multiple_of(cut.threads).min(most) } else { parts.min(pixels) };
             let group_parts = wanted.div_ceil(parts).min(groups);
             for columns in ranges(pixels, parts) {
                 for groups in ranges(groups, group_parts) {

@@ -235,7 +235,8 @@ fn arrange(mut loops: Vec<Loop>, used: usize, lanes: usize) -> (Vec<Loop>, Optio
     }
     if let [.., outer, inner] = joined[..] {
         let d = inner.len;
-        let small = !d.is_multiple_of(lanes) && d <= lines::TILE / 8 && outer.len > 1;
+        // Rows as long as a few vectors take longer to begin than to go through.
+        let small = d <= 4 * lanes && outer.len > 1;
         let nested = |i: usize| inner.steps[i] == 1 && outer.steps[i] == d as isize;
         let repeats = |i: usize| outer.steps[i] == 0 && [0, 1].contains(&inner.steps[i]);
         if small && nested(0) && (1..used).all(|i| nested(i) || repeats(i)) {

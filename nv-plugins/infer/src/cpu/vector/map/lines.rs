@@ -110,46 +110,85 @@ impl<F: Combine<N>, const N: usize> Kernel for LinesKernel<F, N> {
 /// As [`LinesKernel`], for one row in which no operand repeats.
 #[inline(always)]
 unsafe fn line<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: &Lines, function: F) {
-    let Lines { output, inputs, len, steps, .. } = *lines;
-    let mut same = [s.splat(0.0); N];
+    let steps = lines.steps;
+    let mut vectors = steps[0] == 1;
+    let mut same = 0;
+    for i in 0..N {
+        vectors &= [0, 1].contains(&steps[i + 1]);
+        same |= usize::from(steps[i + 1] == 0) << i;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        // The usual ones in loops of their own.
+        match (vectors, same) {
+            (true, 0b000) => side_by_side::<S, F, N, 0b000>(s, lines, function),
+            (true, 0b001) => side_by_side::<S, F, N, 0b001>(s, lines, function),
+            (true, 0b010) if N > 1 => side_by_side::<S, F, N, 0b010>(s, lines, function),
+            (true, 0b110) if N > 2 => side_by_side::<S, F, N, 0b110>(s, lines, function),
+            _ => gathered(s, lines, 0, function),
+        }
+    }
+}
+
+/// # Safety
+/// As [`LinesKernel`], for one row in which all operands are side by side, but for those that are one number: those whose
+/// bits are set in `SAME`.
+#[inline(always)]
+unsafe fn side_by_side<S: Simd, F: Combine<N>, const N: usize, const SAME: usize>(s: S, lines: &Lines, function: F) {
+    let Lines { output, inputs, len, .. } = *lines;
+    let mut x = [s.splat(0.0); N];
     for i in 0..N {
         // SAFETY: a row has at least one element.
-        same[i] = s.splat(unsafe { *inputs[i] });
+        x[i] = s.splat(unsafe { *inputs[i] });
     }
-    let mut x = same;
     let mut at = 0;
     while at + S::LANES <= len {
-        // SAFETY: so many elements are left of the row.
-        unsafe {
-            for i in 0..N {
-                x[i] = match steps[i + 1] {
-                    0 => same[i],
-                    1 => s.load(inputs[i].add(at)),
-                    step => gather(s, inputs[i].wrapping_offset(at as isize * step), step, S::LANES),
-                };
-            }
-            let result = function.combine(s, x);
-            match steps[0] {
-                1 => s.store(output.add(at), result),
-                step => scatter(s, result, output.wrapping_offset(at as isize * step), step, S::LANES),
+        for i in 0..N {
+            if SAME >> i & 1 == 0 {
+                // SAFETY: so many elements are left of the row.
+                x[i] = unsafe { s.load(inputs[i].add(at)) };
             }
         }
+        // SAFETY: as above.
+        unsafe { s.store(output.add(at), function.combine(s, x)) };
         at += S::LANES;
     }
     if at < len {
-        // SAFETY: `len - at` elements are left of the row.
+        // SAFETY: as above.
+        unsafe { gathered(s, lines, at, function) };
+    }
+}
+
+/// Operands of any steps, from an element on.
+///
+/// # Safety
+/// As [`LinesKernel`], for one row in which no operand repeats.
+#[inline(always)]
+unsafe fn gathered<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: &Lines, first: usize, function: F) {
+    let Lines { output, inputs, len, steps, .. } = *lines;
+    let mut x = [s.splat(0.0); N];
+    let mut at = first;
+    while at < len {
+        let count = S::LANES.min(len - at);
+        // SAFETY: so many elements are left of the row.
         unsafe {
             for i in 0..N {
                 let step = steps[i + 1];
-                x[i] = if step == 0 {
-                    same[i]
-                } else {
-                    gather(s, inputs[i].wrapping_offset(at as isize * step), step, len - at)
+                let from = inputs[i].wrapping_offset(at as isize * step);
+                x[i] = match step {
+                    0 => s.splat(*from),
+                    1 if count == S::LANES => s.load(from),
+                    step => gather(s, from, step, count),
                 };
             }
             let result = function.combine(s, x);
-            scatter(s, result, output.wrapping_offset(at as isize * steps[0]), steps[0], len - at);
+            let to = output.wrapping_offset(at as isize * steps[0]);
+            match steps[0] {
+                1 if count == S::LANES => s.store(to, result),
+                step => scatter(s, result, to, step, count),
+            }
         }
+        at += S::LANES;
     }
 }
 
@@ -163,9 +202,17 @@ unsafe fn repeating_line<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: Li
     let whole = TILE / period * period;
     for i in 0..N {
         if lines.steps[i + 1] == REPEATS {
-            for at in 0..whole.min(lines.len) {
+            let tile = &mut tiles[i][..whole.min(lines.len.next_multiple_of(period))];
+            for (at, to) in tile[..period].iter_mut().enumerate() {
                 // SAFETY: it has as many elements as the period.
-                tiles[i][at] = unsafe { *lines.inputs[i].add(at % period) };
+                *to = unsafe { *lines.inputs[i].add(at) };
+            }
+            // Twice as many each time.
+            let mut done = period;
+            while done < tile.len() {
+                let more = done.min(tile.len() - done);
+                tile.copy_within(..more, done);
+                done += more;
             }
         }
     }
