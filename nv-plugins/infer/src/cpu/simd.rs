@@ -9,6 +9,7 @@
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub(crate) mod strided;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -66,6 +66,9 @@ impl Depthwise {
         let finish = Finish::new(conv, instructions)?;
         let atoms = region::atoms(conv, Order::Taps)?;
         let taps = region::terms(&atoms);
+        if conv.weights.len() != conv.output.channels * taps {
+            return None;
+        }
         let key = Key { conv: conv.key, lanes, order: Order::Taps };
         let weights = packed.get(key, || pack(conv, taps, lanes));
         let [block, row, column] = conv.input.strides;

@@ -9,6 +9,7 @@ use super::{Cut, Run, ranges};
 use crate::cpu::aligned::AlignedFloats;
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
+use crate::cpu::simd::strided::{gather, scatter};
 use crate::cpu::simd::{Instructions, Kernel, Simd};
 use crate::plan::{MatMul, Plan, Span, Values, View};
 
@@ -48,8 +49,6 @@ struct Piece {
 /// Rows that are computed at once, and the vectors of each.
 const ROWS: usize = 4;
 const VECTORS: usize = 2;
-/// The most lanes that there are.
-const LANES: usize = 16;
 
 impl Multiplying {
     /// Makes a product ready; `None` if there is no kernel for it.
@@ -258,32 +257,16 @@ impl PieceKernel<'_> {
 /// So many elements can be read, `step` apart.
 #[inline(always)]
 unsafe fn load<S: Simd>(s: S, from: *const f32, step: isize, count: usize) -> S::V {
-    let mut lanes = [0.0f32; LANES];
-    // SAFETY: the caller's promise; no vector has more lanes.
-    unsafe {
-        if step == 1 && count == S::LANES {
-            return s.load(from);
-        }
-        for (i, lane) in lanes[..count].iter_mut().enumerate() {
-            *lane = *from.wrapping_offset(i as isize * step);
-        }
-        s.load(lanes.as_ptr())
-    }
+    let whole = step == 1 && count == S::LANES;
+    // SAFETY: the caller's promise.
+    unsafe { if whole { s.load(from) } else { gather(s, from, step, count, 0.0) } }
 }
 
 /// # Safety
 /// So many elements can be written, `step` apart.
 #[inline(always)]
 unsafe fn store<S: Simd>(s: S, value: S::V, to: *mut f32, step: isize, count: usize) {
-    let mut lanes = [0.0f32; LANES];
-    // SAFETY: the caller's promise; no vector has more lanes.
-    unsafe {
-        if step == 1 && count == S::LANES {
-            return s.store(to, value);
-        }
-        s.store(lanes.as_mut_ptr(), value);
-        for (i, lane) in lanes[..count].iter().enumerate() {
-            *to.wrapping_offset(i as isize * step) = *lane;
-        }
-    }
+    let whole = step == 1 && count == S::LANES;
+    // SAFETY: the caller's promise.
+    unsafe { if whole { s.store(to, value) } else { scatter(s, value, to, step, count) } }
 }

@@ -5,6 +5,7 @@
 
 use super::OPERANDS;
 use crate::cpu::simd::math::Function;
+use crate::cpu::simd::strided::{gather, scatter};
 use crate::cpu::simd::{Kernel, Simd};
 
 /// Rows of elements. The output's steps come first, then those of the inputs.
@@ -24,8 +25,6 @@ pub(super) struct Lines {
 pub(super) const REPEATS: isize = isize::MIN;
 /// So many elements, at most, are written out of what repeats.
 pub(super) const TILE: usize = 1024;
-/// The most lanes that there are.
-const LANES: usize = 16;
 
 /// A function of as many operands.
 pub(super) trait Combine<const N: usize>: Copy {
@@ -166,10 +165,10 @@ unsafe fn side_by_side<S: Simd, F: Combine<N>, const N: usize, const SAME: usize
 #[inline(always)]
 unsafe fn gathered<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: &Lines, first: usize, function: F) {
     let Lines { output, inputs, len, steps, .. } = *lines;
-    let mut x = [s.splat(0.0); N];
     let mut at = first;
     while at < len {
-        let count = S::LANES.min(len - at);
+        let whole = at + S::LANES <= len;
+        let mut x = [s.splat(0.0); N];
         // SAFETY: so many elements are left of the row.
         unsafe {
             for i in 0..N {
@@ -177,15 +176,17 @@ unsafe fn gathered<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: &Lines, 
                 let from = inputs[i].wrapping_offset(at as isize * step);
                 x[i] = match step {
                     0 => s.splat(*from),
-                    1 if count == S::LANES => s.load(from),
-                    step => gather(s, from, step, count),
+                    1 if whole => s.load(from),
+                    step if whole => gather(s, from, step, S::LANES, 0.0),
+                    step => gather(s, from, step, len - at, 0.0),
                 };
             }
             let result = function.combine(s, x);
             let to = output.wrapping_offset(at as isize * steps[0]);
             match steps[0] {
-                1 if count == S::LANES => s.store(to, result),
-                step => scatter(s, result, to, step, count),
+                1 if whole => s.store(to, result),
+                step if whole => scatter(s, result, to, step, S::LANES),
+                step => scatter(s, result, to, step, len - at),
             }
         }
         at += S::LANES;
@@ -230,33 +231,5 @@ unsafe fn repeating_line<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: Li
         // SAFETY: it is a part of the row, and of tiles that are as long.
         unsafe { line(s, &part, function) };
         done += part.len;
-    }
-}
-
-/// The first `count` lanes, one by one; the others are 0.
-///
-/// # Safety
-/// So many elements can be read, `step` apart.
-#[inline(always)]
-unsafe fn gather<S: Simd>(s: S, from: *const f32, step: isize, count: usize) -> S::V {
-    let mut lanes = [0.0; LANES];
-    for (lane, to) in lanes[..count].iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        *to = unsafe { *from.wrapping_offset(lane as isize * step) };
-    }
-    // SAFETY: no vector has more lanes.
-    unsafe { s.load(lanes.as_ptr()) }
-}
-
-/// # Safety
-/// So many elements can be written, `step` apart.
-#[inline(always)]
-unsafe fn scatter<S: Simd>(s: S, value: S::V, to: *mut f32, step: isize, count: usize) {
-    let mut lanes = [0.0; LANES];
-    // SAFETY: no vector has more lanes.
-    unsafe { s.store(lanes.as_mut_ptr(), value) };
-    for (lane, from) in lanes[..count].iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { *to.wrapping_offset(lane as isize * step) = *from };
     }
 }
