@@ -9,6 +9,7 @@
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub(crate) mod strided;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -39,8 +40,8 @@ pub(crate) trait Simd: Copy {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// `a·b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// `c − a·b`, rounded once.
-    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a·b − c`, rounded once.
+    fn fms(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The greater; `b` where one is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The lesser; `b` where one is NaN.
@@ -60,8 +61,6 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `LANES` numbers, each less than `2·LANES`, are there to be read.
     unsafe fn load_picks(self, from: *const u32) -> Self::Picks;
-    /// `1/a` to two units in the last place, for `a` from 2⁻¹²⁵ to 2¹²⁵; NaN for NaN.
-    fn reciprocal(self, a: Self::V) -> Self::V;
 }
 
 /// Work on vectors of any width.

@@ -7,6 +7,7 @@ mod dense;
 mod depthwise;
 mod finish;
 mod map;
+mod matmul;
 mod packed;
 mod places;
 mod pool;
@@ -28,6 +29,7 @@ use crate::plan::{Action, Plan, Step};
 use dense::Dense;
 use depthwise::Depthwise;
 use map::Mapping;
+use matmul::Multiplying;
 pub(crate) use packed::Packed;
 use pool::Pooling;
 use reduce::Reducing;
@@ -65,11 +67,8 @@ impl Prepared {
             Action::Softmax(softmax) => boxed(Softmaxing::new(softmax, instructions, cut)),
             Action::Resample(resample) => boxed(Resampling::new(resample, plan, instructions, cut)),
             Action::Shuffle(shuffle) => boxed(Shuffling::new(shuffle, instructions, cut)),
-            Action::MatMul(_)
-            | Action::Gather(_)
-            | Action::ArgMax(_)
-            | Action::TopK(_)
-            | Action::NonMaxSuppression(_) => None,
+            Action::MatMul(matmul) => boxed(Multiplying::new(matmul, plan, instructions, cut)),
+            Action::Gather(_) | Action::ArgMax(_) | Action::TopK(_) | Action::NonMaxSuppression(_) => None,
         };
         kernel.map_or(Self::Scalar, Self::Kernel)
     }
@@ -100,15 +99,15 @@ pub(crate) struct Cut {
 impl Cut {
     /// For so many threads.
     pub(crate) fn new(threads: usize) -> Self {
-        // Handing a piece to another thread takes a microsecond or two: a piece should take ten.
-        Self { threads, worth: 40_000 }
+        // About a microsecond: what it takes to hand a piece to another thread.
+        Self { threads, worth: 8_000 }
     }
 
-    /// How many pieces there should be of work that takes so many vector operations.
+    /// How many pieces there should be of work that takes so many vector operations: as many for each thread, and some more
+    /// than one where there is enough to do, for threads that are interrupted.
     fn pieces(self, operations: usize) -> usize {
-        // Some more than there are threads, for threads that are interrupted.
-        let most = if self.threads > 1 { 4 * self.threads } else { 1 };
-        (operations / self.worth).clamp(1, most)
+        let worth = operations / self.worth;
+        if worth < 2 || self.threads < 2 { 1 } else { worth.min(4 * self.threads).next_multiple_of(self.threads) }
     }
 }
 

@@ -67,12 +67,12 @@ functions! {
     LeakyRelu(alpha) = |s, x, _slope| s.if_less(x, s.splat(0.0), s.mul(s.splat(alpha), x), x);
     /// With the slope of each lane.
     PRelu() = |s, x, slope| s.if_less(x, s.splat(0.0), s.mul(slope, x), x);
-    Sigmoid() = |s, x, _slope| sigmoid(s, x);
+    Sigmoid() = |s, x, _slope| s.div(s.splat(1.0), sigmoid_divisor(s, x));
     HardSigmoid(alpha, beta) = |s, x, _slope| {
         between(s, s.add(s.mul(s.splat(alpha), x), s.splat(beta)), 0.0, 1.0)
     };
     HardSwish() = |s, x, _slope| s.mul(x, between(s, s.add(s.div(x, s.splat(6.0)), s.splat(0.5)), 0.0, 1.0));
-    Silu() = |s, x, _slope| s.mul(x, sigmoid(s, x));
+    Silu() = |s, x, _slope| s.div(x, sigmoid_divisor(s, x));
     Clamp(least, greatest) = |s, x, _slope| s.min(s.max(x, s.splat(least)), s.splat(greatest));
     Tanh() = |s, x, _slope| tanh(s, x);
     Elu(alpha) = |s, x, _slope| s.if_less(x, s.splat(0.0), s.mul(s.splat(alpha), exp_minus_1(s, x)), x);
@@ -102,16 +102,21 @@ fn between<S: Simd>(s: S, x: S::V, least: f32, greatest: f32) -> S::V {
 }
 
 /// `eˣ` to two units in the last place, for x from −87 to 88: less is as −87, more as 88.
+#[inline(always)]
+fn bounded_exp<S: Simd>(s: S, x: S::V) -> S::V {
+    exp_of_product(s, between(s, x, -87.0, 88.0), 1.0)
+}
+
+/// `eˢˣ` to two units in the last place, where the sign is 1 or −1 and the product is from −87 to 88.
 ///
-/// `2ⁿ·2ᶠ` with n the nearest whole number to x·log₂e: for f from −½ to ½ a polynomial of degree 5 with the least relative
+/// `2ⁿ·2ᶠ` with n the nearest whole number to sx·log₂e: for f from −½ to ½ a polynomial of degree 5 with the least relative
 /// error, 9·10⁻⁸. log₂e is in two parts, as Cody and Waite ("Software Manual for the Elementary Functions", 1980) reduce.
 #[inline(always)]
 #[expect(clippy::approx_constant, reason = "the polynomial's coefficient is near ln 2, not ln 2")]
-fn bounded_exp<S: Simd>(s: S, x: S::V) -> S::V {
-    let x = between(s, x, -87.0, 88.0);
-    let high = s.splat(std::f32::consts::LOG2_E);
+fn exp_of_product<S: Simd>(s: S, x: S::V, sign: f32) -> S::V {
+    let high = s.splat(sign * std::f32::consts::LOG2_E);
     let n = s.round(s.mul(x, high));
-    let f = s.fma(x, s.splat(1.925_963e-8), s.fma(x, high, s.mul(n, s.splat(-1.0))));
+    let f = s.fma(x, s.splat(sign * 1.925_963e-8), s.fms(x, high, n));
     let mut p = s.splat(0.001_326_472_7);
     p = s.fma(p, f, s.splat(0.009_671_513));
     p = s.fma(p, f, s.splat(0.055_507_336));
@@ -141,12 +146,12 @@ fn beyond<S: Simd>(s: S, x: S::V, otherwise: S::V) -> S::V {
     s.if_less(s.splat(88.0), x, s.mul(half, half), otherwise)
 }
 
-/// `1/(1 + e⁻ˣ)`.
+/// `1 + e⁻ˣ`: what x is divided by in SiLU, and 1 in the sigmoid.
 #[inline(always)]
-fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
-    // e⁸⁶ and its reciprocal are normal numbers.
-    let x = s.max(s.splat(-86.0), x);
-    s.reciprocal(s.add(s.splat(1.0), bounded_exp(s, s.sub(s.splat(0.0), x))))
+fn sigmoid_divisor<S: Simd>(s: S, x: S::V) -> S::V {
+    // Beyond, it is 1 for floats, or so large that nothing is left.
+    let x = between(s, x, -87.0, 87.0);
+    s.add(s.splat(1.0), exp_of_product(s, x, -1.0))
 }
 
 /// Near 0 a polynomial (Moshier, Cephes, `tanhf`), elsewhere by eˣ.

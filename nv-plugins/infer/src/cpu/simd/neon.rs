@@ -78,7 +78,7 @@ impl Simd for Neon {
         div(a, b) -> float32x4_t = vdivq_f32(a, b);
         sqrt(a) -> float32x4_t = vsqrtq_f32(a);
         fma(a, b, c) -> float32x4_t = vfmaq_f32(c, a, b);
-        fnma(a, b, c) -> float32x4_t = vfmsq_f32(c, a, b);
+        fms(a, b, c) -> float32x4_t = vfmaq_f32(vnegq_f32(c), a, b);
         // Its own maximum and minimum of anything and NaN are NaN.
         max(a, b) -> float32x4_t = vbslq_f32(vcgtq_f32(a, b), a, b);
         min(a, b) -> float32x4_t = vbslq_f32(vcltq_f32(a, b), a, b);
@@ -92,6 +92,5 @@ impl Simd for Neon {
             let exponent = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
             vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
         };
-        reciprocal(a) -> float32x4_t = vdivq_f32(vdupq_n_f32(1.0), a);
     }
 }

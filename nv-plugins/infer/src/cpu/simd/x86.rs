@@ -84,7 +84,7 @@ impl Simd for Avx512 {
         div(a, b) -> __m512 = _mm512_div_ps(a, b);
         sqrt(a) -> __m512 = _mm512_sqrt_ps(a);
         fma(a, b, c) -> __m512 = _mm512_fmadd_ps(a, b, c);
-        fnma(a, b, c) -> __m512 = _mm512_fnmadd_ps(a, b, c);
+        fms(a, b, c) -> __m512 = _mm512_fmsub_ps(a, b, c);
         max(a, b) -> __m512 = _mm512_max_ps(a, b);
         min(a, b) -> __m512 = _mm512_min_ps(a, b);
         if_less(a, b, then, otherwise) -> __m512 =
@@ -95,12 +95,6 @@ impl Simd for Avx512 {
         floor(a) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(a);
         ceil(a) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC }>(a);
         scale(a, n) -> __m512 = _mm512_scalef_ps(a, n);
-        reciprocal(a) -> __m512 = {
-            // One step of Newton's method doubles the 14 bits of the estimate.
-            let estimate = _mm512_rcp14_ps(a);
-            let error = _mm512_fnmadd_ps(a, estimate, _mm512_set1_ps(1.0));
-            _mm512_fmadd_ps(estimate, error, estimate)
-        };
     }
 }
 
@@ -151,7 +145,7 @@ impl Simd for Avx2 {
         div(a, b) -> __m256 = _mm256_div_ps(a, b);
         sqrt(a) -> __m256 = _mm256_sqrt_ps(a);
         fma(a, b, c) -> __m256 = _mm256_fmadd_ps(a, b, c);
-        fnma(a, b, c) -> __m256 = _mm256_fnmadd_ps(a, b, c);
+        fms(a, b, c) -> __m256 = _mm256_fmsub_ps(a, b, c);
         max(a, b) -> __m256 = _mm256_max_ps(a, b);
         min(a, b) -> __m256 = _mm256_min_ps(a, b);
         if_less(a, b, then, otherwise) -> __m256 =
@@ -166,7 +160,5 @@ impl Simd for Avx2 {
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
         };
-        // Its estimate has 12 bits only: two steps of Newton's method would take as long.
-        reciprocal(a) -> __m256 = _mm256_div_ps(_mm256_set1_ps(1.0), a);
     }
 }

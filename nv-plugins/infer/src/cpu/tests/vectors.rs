@@ -12,15 +12,18 @@ use crate::cpu::vector::{Cut, Packed, Prepared};
 use crate::cpu::{Memory, Pool, SimdLevel};
 use crate::plan::{Action, Array, ArrayId, Kind, MemoryPlan, Picture, Plan, Shuffle, Span, Step, Values, access};
 
-/// A plan of one step over these arrays.
-fn plan(action: &Action, arrays: &[Values], block: usize) -> Plan {
-    let array = |values: &Values| match values {
-        Values::Floats(v) => Array { name: String::new(), kind: Kind::Float, len: v.len(), constant: None },
-        Values::Ints(v) => Array { name: String::new(), kind: Kind::Int, len: v.len(), constant: None },
+/// A plan of one step over these arrays, some of which are constants.
+fn plan(action: &Action, arrays: &[Values], constants: &[usize], block: usize) -> Plan {
+    let array = |(i, values): (usize, &Values)| {
+        let (kind, len) = match values {
+            Values::Floats(v) => (Kind::Float, v.len()),
+            Values::Ints(v) => (Kind::Int, v.len()),
+        };
+        Array { name: String::new(), kind, len, constant: constants.contains(&i).then(|| values.clone()) }
     };
     let plan = Plan {
         block,
-        arrays: arrays.iter().map(array).collect(),
+        arrays: arrays.iter().enumerate().map(array).collect(),
         steps: vec![Step { node: String::new(), action: action.clone() }],
         inputs: Vec::new(),
         outputs: Vec::new(),
@@ -31,8 +34,8 @@ fn plan(action: &Action, arrays: &[Values], block: usize) -> Plan {
 }
 
 /// The memory after a step with the instructions of a level, cut into so small pieces; whether there is a kernel for it.
-fn run_with(level: SimdLevel, cut: Cut, action: &Action, arrays: &[Values]) -> (Memory, bool) {
-    let plan = plan(action, arrays, level.block());
+fn run_with(level: SimdLevel, cut: Cut, action: &Action, arrays: &[Values], constants: &[usize]) -> (Memory, bool) {
+    let plan = plan(action, arrays, constants, level.block());
     let prepared = Prepared::new(&plan.steps[0], &plan, &Packed::default(), Instructions::of(level), cut);
     let mut memory = Memory::of_arrays(arrays);
     prepared.run(action, &mut memory, &Pool::new(cut.threads)).expect("the step has no way to fail");
@@ -62,9 +65,22 @@ fn close(got: &[f32], want: &[f32], tolerance: f32, what: &dyn std::fmt::Debug) 
 /// up; and, where it is asked for, where there is no kernel.
 #[track_caller]
 fn check(action: &Action, arrays: &[Values], output: usize, tolerance: f32, has_kernel: bool) {
+    check_with_constants(action, arrays, &[], output, tolerance, has_kernel);
+}
+
+/// The same, where some arrays are constants.
+#[track_caller]
+fn check_with_constants(
+    action: &Action,
+    arrays: &[Values],
+    constants: &[usize],
+    output: usize,
+    tolerance: f32,
+    has_kernel: bool,
+) {
     let expected = run(action, arrays);
     for level in levels() {
-        let cut = cuts().map(|cut| run_with(level, cut, action, arrays));
+        let cut = cuts().map(|cut| run_with(level, cut, action, arrays, constants));
         let [(whole, found), (pieces, _)] = &cut;
         assert!(*found || !has_kernel, "{level} has no kernel for {action:?}");
         let span = |len| Span { array: ArrayId(output as u32), begin: 0, end: len };
@@ -90,7 +106,7 @@ fn check_picture(build: impl Fn(usize) -> (Action, Vec<Values>, Picture), tolera
         let (action, arrays, output) = build(level.block());
         let expected = planar(&output, &run(&action, &arrays));
         let [whole, cut] = cuts().map(|cut| {
-            let (memory, has_kernel) = run_with(level, cut, &action, &arrays);
+            let (memory, has_kernel) = run_with(level, cut, &action, &arrays, &[]);
             let empty = output.span().is_none();
             assert!(has_kernel || empty, "{level} has no kernel for {action:?}");
             planar(&output, &memory)

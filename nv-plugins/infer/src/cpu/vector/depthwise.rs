@@ -66,6 +66,9 @@ impl Depthwise {
         let finish = Finish::new(conv, instructions)?;
         let atoms = region::atoms(conv, Order::Taps)?;
         let taps = region::terms(&atoms);
+        if conv.weights.len() != conv.output.channels * taps {
+            return None;
+        }
         let key = Key { conv: conv.key, lanes, order: Order::Taps };
         let weights = packed.get(key, || pack(conv, taps, lanes));
         let [block, row, column] = conv.input.strides;
@@ -95,9 +98,17 @@ impl Depthwise {
         let columns = self.regions.iter().take_while(|r| r.rows == self.regions[0].rows).count();
         for same_rows in self.regions.chunks(columns) {
             let rows = &same_rows[0].rows;
-            for y in rows.start.max(piece.rows.start)..rows.end.min(piece.rows.end) {
-                for region in same_rows {
-                    self.line(region, piece.block, y, places);
+            let rows = rows.start.max(piece.rows.start)..rows.end.min(piece.rows.end);
+            // Columns at the edges are few, and have many pixels.
+            let narrow = |region: &&Region| region.columns.len() < 4 && region.columns.len() < rows.len();
+            for region in same_rows.iter().filter(narrow) {
+                for x in region.columns.clone() {
+                    self.line(region, piece.block, [rows.start, x], rows.len(), 0, places);
+                }
+            }
+            for y in rows.clone() {
+                for region in same_rows.iter().filter(|region| !narrow(region)) {
+                    self.line(region, piece.block, [y, region.columns.start], region.columns.len(), 1, places);
                 }
                 if self.finish.is_a_pass() {
                     self.pass(piece.block, y, places);
@@ -106,24 +117,23 @@ impl Depthwise {
         }
     }
 
-    /// Computes a row of a region of a block.
-    fn line(&self, region: &Region, block: usize, y: usize, places: &Places) {
+    /// Computes `count` pixels from one on, along rows (axis 1) or columns (axis 0), of a block.
+    fn line(&self, region: &Region, block: usize, [y, x]: [usize; 2], count: usize, axis: usize, places: &Places) {
         let lanes = self.instructions.lanes();
-        let x = region.columns.start;
         let steps = self.window_steps;
         let window = self.window + (block * steps[0] + y * steps[1] + x * steps[2]) as isize;
         let [block_step, row, column] = self.written.strides;
         let to = self.written.offset + block * block_step + y * row + x * column;
         let columns = Columns {
             input: places.input.at(window),
-            input_step: steps[2],
+            input_step: steps[1 + axis],
             output: places.output.at(to as isize),
-            output_step: column,
+            output_step: [row, column][axis],
             weights: self.weights[block * self.taps * lanes..].as_ptr(),
             bias: self.bias[block * lanes..].as_ptr(),
             runs: &region.runs,
             limits: self.finish.limits(),
-            count: region.columns.len(),
+            count,
         };
         // SAFETY: for the pixels of a region the taps of its runs are inside of the input's span; what is written is inside of
         // the output's, and no other piece writes it. Weights and bias are there for all taps and blocks.

@@ -64,11 +64,16 @@ impl Finish {
             Some((picture, when)) => {
                 let span = picture.span()?;
                 let picture = Picture { offset: picture.offset - span.begin, ..picture.clone() };
-                (picture.block == instructions.lanes()).then_some(())?;
+                let size = |p: &Picture| (p.block, p.channels, p.height, p.width);
+                (size(&picture) == size(&conv.output)).then_some(())?;
                 Some(Added { span, picture, when: *when })
             }
             None => None,
         };
+        let channels = conv.output.channels;
+        if conv.bias.as_ref().is_some_and(|bias| bias.len() < channels) {
+            return None;
+        }
         let (ending, slopes) = match &conv.activation {
             None => (Ending::Nothing, None),
             Some(Activation::Unary(Unary::Relu)) => (Ending::Limits([0.0, f32::INFINITY]), None),
@@ -77,6 +82,7 @@ impl Finish {
                 with_unary(*unary, Known)?;
                 (Ending::Unary(*unary), None)
             }
+            Some(Activation::PRelu(slopes)) if slopes.len() < channels => return None,
             Some(Activation::PRelu(slopes)) => (Ending::PRelu, Some(by_channel(Some(slopes), conv))),
         };
         Some(Self { instructions, ending, slopes, residual })

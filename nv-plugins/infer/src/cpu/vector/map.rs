@@ -111,8 +111,9 @@ impl Mapping {
     fn cut(&self, cut: Cut) -> Vec<Piece> {
         let outer: usize = self.outer.iter().map(|l| l.len).product();
         let (rows, inner) = (self.rows.len, self.inner.len);
-        // Memory is what takes time, or gathering.
-        let wanted = cut.pieces(outer * rows * inner / 2);
+        // In bytes that go through memory, or in elements that are gathered one by one.
+        let operations = if self.gathers() { 4 } else { 1 } * outer * rows * inner / 2;
+        let wanted = cut.pieces(operations);
         let whole = Piece { outer: 0..outer, rows: 0..rows, inner: 0..inner };
         let unit = self.period.map_or(self.instructions.lanes(), |period| lines::TILE / period * period);
         if outer >= wanted {
@@ -125,9 +126,13 @@ impl Mapping {
         }
     }
 
+    /// Whether the elements of some operand are not side by side along the inner dimension.
+    fn gathers(&self) -> bool {
+        self.inner.steps.iter().any(|step| ![0, 1, lines::REPEATS].contains(step))
+    }
+
     fn piece(&self, piece: &Piece, places: (Target, [Source; OPERANDS - 1])) {
-        let gathers = self.inner.steps.iter().any(|step| ![0, 1, lines::REPEATS].contains(step));
-        let columns = if gathers && self.rows.len > 1 { COLUMNS } else { usize::MAX };
+        let columns = if self.gathers() && self.rows.len > 1 { COLUMNS } else { usize::MAX };
         for outer in piece.outer.clone() {
             let mut at = self.begins;
             let mut rest = outer;
@@ -235,7 +240,8 @@ fn arrange(mut loops: Vec<Loop>, used: usize, lanes: usize) -> (Vec<Loop>, Optio
     }
     if let [.., outer, inner] = joined[..] {
         let d = inner.len;
-        let small = !d.is_multiple_of(lanes) && d <= lines::TILE / 8 && outer.len > 1;
+        // Rows as long as a few vectors take longer to begin than to go through.
+        let small = d <= 4 * lanes && outer.len > 1;
         let nested = |i: usize| inner.steps[i] == 1 && outer.steps[i] == d as isize;
         let repeats = |i: usize| outer.steps[i] == 0 && [0, 1].contains(&inner.steps[i]);
         if small && nested(0) && (1..used).all(|i| nested(i) || repeats(i)) {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::places::{Source, Target, places};
 use super::{Cut, Run, ranges};
 use crate::cpu::memory::Memory;
+use crate::cpu::simd::strided::LANES;
 use crate::cpu::simd::{Instructions, Kernel, Simd};
 use crate::plan::{Picture, Pool, PoolAxis, PoolKind, Span};
 
@@ -31,8 +32,6 @@ struct Piece {
 
 /// The most input columns whose greatest values are kept at a time.
 const COLUMNS: usize = 96;
-/// The most lanes that there are.
-const LANES: usize = 16;
 
 impl Pooling {
     /// Makes a pool ready; `None` if there is no kernel for it.

@@ -8,6 +8,7 @@ use super::places::{Source, Target, places};
 use super::{Cut, Run, ranges};
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
+use crate::cpu::simd::strided::{LANES, gather, scatter};
 use crate::cpu::simd::{Instructions, Kernel, Simd};
 use crate::graph::op::Reduction;
 use crate::plan::{Kind, Plan, Reduce, Span};
@@ -43,8 +44,6 @@ struct Kept {
 
 /// Sums of so many parts, for instructions to overlap.
 const PARTS: usize = 4;
-/// The most lanes that there are.
-const LANES: usize = 16;
 
 impl Reducing {
     /// Makes a reduction ready; `None` if there is no kernel for it.
@@ -153,25 +152,22 @@ impl Kernel for VectorKernel {
                 (Reduction::Sum | Reduction::Mean, None) => self.along::<S, Sum>(s),
             }
         };
-        let mut lanes = [0.0f32; LANES];
         let divisor = if self.kind == Reduction::Mean { self.count as f32 } else { 1.0 };
-        let results = self.lanes.unwrap_or(1);
-        if self.lanes.is_some() {
-            // SAFETY: no vector has more lanes.
-            unsafe { s.store(lanes.as_mut_ptr(), s.div(parts, s.splat(divisor))) };
-        } else {
-            // SAFETY: as above.
-            unsafe { s.store(lanes.as_mut_ptr(), parts) };
-            let all = lanes[..S::LANES].iter();
-            lanes[0] = match self.kind {
-                Reduction::Max => all.fold(f32::NEG_INFINITY, |a, b| a.max(*b)),
-                Reduction::Sum | Reduction::Mean => all.sum::<f32>() / divisor,
-            };
-        }
-        for (i, value) in lanes[..results].iter().enumerate() {
+        if let Some(lanes) = self.lanes {
             // SAFETY: so many can be written.
-            unsafe { *self.output.add(i) = *value };
+            unsafe { scatter(s, s.div(parts, s.splat(divisor)), self.output, 1, lanes) };
+            return;
         }
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: no vector has more lanes.
+        unsafe { s.store(lanes.as_mut_ptr(), parts) };
+        let all = lanes[..S::LANES].iter();
+        let result = match self.kind {
+            Reduction::Max => all.fold(f32::NEG_INFINITY, |a, b| a.max(*b)),
+            Reduction::Sum | Reduction::Mean => all.sum::<f32>() / divisor,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { *self.output = result };
     }
 }
 
@@ -266,15 +262,6 @@ fn together<S: Simd, R: Reducer>(s: S, [a, b, c, d]: [S::V; PARTS]) -> S::V {
 /// So many elements can be read.
 #[inline(always)]
 unsafe fn load<S: Simd>(s: S, from: *const f32, count: usize, fill: f32) -> S::V {
-    if count == S::LANES {
-        // SAFETY: the caller's promise.
-        return unsafe { s.load(from) };
-    }
-    let mut lanes = [fill; LANES];
-    for (i, lane) in lanes[..count].iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        *lane = unsafe { *from.add(i) };
-    }
-    // SAFETY: no vector has more lanes.
-    unsafe { s.load(lanes.as_ptr()) }
+    // SAFETY: the caller's promise.
+    unsafe { if count == S::LANES { s.load(from) } else { gather(s, from, 1, count, fill) } }
 }

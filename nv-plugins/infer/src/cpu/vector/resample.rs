@@ -125,6 +125,9 @@ impl Axis {
             Taps::Blend { width, index, weight } => (*width, index.iter().map(offset).collect(), weight.to_vec()),
         };
         let all = width > 0 && offsets.len() == len * width && [0, len * width].contains(&weights.len());
+        // Of the taps of an index, all are missing or none is.
+        let missing = |taps: &[isize]| taps.iter().filter(|offset| **offset == MISSING).count();
+        let all = all && offsets.chunks(width).all(|taps| [0, width].contains(&missing(taps)));
         all.then_some(Self { len, step, width, offsets, weights })
     }
 }

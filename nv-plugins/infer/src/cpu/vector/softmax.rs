@@ -9,6 +9,7 @@ use super::{Cut, Run, ranges};
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::math::exp_of_negative;
+use crate::cpu::simd::strided::LANES;
 use crate::cpu::simd::{Instructions, Kernel, Simd};
 use crate::plan::{Softmax, Span};
 
@@ -37,8 +38,8 @@ struct Loop {
 
 /// The longest dimension whose elements are gathered.
 const GATHERED: usize = 128;
-/// The most lanes that there are.
-const LANES: usize = 16;
+/// As many classes as faces and persons have: room for these takes no time to clear.
+const FEW: usize = 8;
 
 impl Softmaxing {
     /// Makes a softmax ready; `None` if there is no kernel for it.
@@ -138,11 +139,23 @@ impl Kernel for VectorKernel {
             }
             return;
         }
-        let mut values = [[0.0f32; LANES]; GATHERED];
+        // SAFETY: the caller's promise, and there are no more along the dimension.
+        unsafe { if len <= FEW { self.gathered::<S, FEW>(s) } else { self.gathered::<S, GATHERED>(s) } }
+    }
+}
+
+impl VectorKernel {
+    /// # Safety
+    /// As the kernel; there are at most `MOST` along the dimension.
+    #[inline(always)]
+    unsafe fn gathered<S: Simd, const MOST: usize>(&self, s: S) {
+        let [to, from] = self.along.steps;
+        let len = self.along.len;
+        let mut values = [[0.0f32; LANES]; MOST];
         for (i, value) in values[..len].iter_mut().enumerate() {
             for (lane, value) in value[..self.lanes].iter_mut().enumerate() {
                 // SAFETY: it is an element of one of the lanes.
-                *value = unsafe { *input.wrapping_offset(i as isize * from + lane as isize * self.across[1]) };
+                *value = unsafe { *self.input.wrapping_offset(i as isize * from + lane as isize * self.across[1]) };
             }
         }
         let values_at = values.as_mut_ptr().cast::<f32>();
@@ -151,7 +164,7 @@ impl Kernel for VectorKernel {
         for (i, value) in values[..len].iter().enumerate() {
             for (lane, value) in value[..self.lanes].iter().enumerate() {
                 // SAFETY: as above.
-                unsafe { *output.wrapping_offset(i as isize * to + lane as isize * self.across[0]) = *value };
+                unsafe { *self.output.wrapping_offset(i as isize * to + lane as isize * self.across[0]) = *value };
             }
         }
     }

@@ -28,7 +28,7 @@ impl Lowering<'_> {
     }
 
     /// The part of something larger that the value goes to.
-    fn plain_destination(&mut self, id: ValueId) -> Result<Option<View>> {
+    pub(super) fn plain_destination(&mut self, id: ValueId) -> Result<Option<View>> {
         let users = self.links.users(id);
         if users.contains(&User::Output) || users.len() > MAX_USERS {
             return Ok(None);

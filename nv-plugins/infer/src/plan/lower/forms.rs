@@ -26,6 +26,14 @@ impl Lowering<'_> {
             return self.constant(id);
         }
         if let Some(pictures) = self.pictures.get(&id).cloned() {
+            let place = match self.places.get(&id).cloned() {
+                None => self.plain_destination(id)?,
+                place => place,
+            };
+            if place.is_none() && pictures.first.blocks() == 1 {
+                return self.lanes_as_channels(id, &pictures);
+            }
+            self.places.extend(place.map(|place| (id, place)));
             let output = self.plain_output(id)?;
             self.unblock(id, &pictures, &output)?;
             return Ok(output);
@@ -92,9 +100,38 @@ impl Lowering<'_> {
             }
         }
         let (from, dims) = (self.plain(id)?, self.dims4(id)?);
-        let output = self.blocked_output(id, dims)?;
+        let output = match self.blocked_destination(id)? {
+            Some(place) => place,
+            None => match self.channels_as_lanes(&from, dims) {
+                Some(seen) => return Ok(seen),
+                None => self.new_pictures(id, dims)?,
+            },
+        };
         self.block_up(&from, dims, &output)?;
         Ok(output)
+    }
+
+    /// Pictures of one block, the same memory seen as a view of the value's dimensions.
+    fn lanes_as_channels(&self, id: ValueId, pictures: &Pictures) -> Result<View> {
+        let [image, _, row, column, lane] = pictures.view().strides[..] else {
+            return Err("pictures have five".into());
+        };
+        let strides = match self.dims(id)?.len() {
+            4 => vec![image, lane, row, column],
+            _ => vec![image, lane, column],
+        };
+        Ok(View { strides, ..pictures.view() })
+    }
+
+    /// A view of whole blocks of channels that lie side by side, the same memory seen as pictures.
+    fn channels_as_lanes(&self, from: &View, [images, channels, height, width]: [usize; 4]) -> Option<Pictures> {
+        let [image, channel, row, column] = self.strides4(from).map(|s| usize::try_from(s).ok());
+        let strides = [self.block, row?, column?];
+        // Executors load blocks from where blocks begin.
+        let blocks = [channels, from.offset, image?, row?, column?].iter().all(|n| n.is_multiple_of(self.block));
+        let first =
+            Picture { array: from.array, offset: from.offset, channels, height, width, block: self.block, strides };
+        (channel? == 1 && blocks).then_some(Pictures { first, images, stride: image? })
     }
 
     /// Where a value is to be computed as pictures: in a Concat that it is a part of, or memory of its own.

@@ -12,7 +12,7 @@ fn computed(function: Unary, x: &[f32]) -> Vec<Vec<f32>> {
         Map { function: Function::Unary(function), dims: vec![x.len()], inputs: vec![whole(0)], output: whole(1) };
     let arrays = [Values::Floats(x.into()), Values::Floats(vec![0.0; x.len()].into())];
     let of = |level| {
-        let (memory, has_kernel) = run_with(level, Cut::new(1), &Action::Map(map.clone()), &arrays);
+        let (memory, has_kernel) = run_with(level, Cut::new(1), &Action::Map(map.clone()), &arrays, &[]);
         assert!(has_kernel, "{level}: {function:?}");
         memory.floats(Span { array: ArrayId(1), begin: 0, end: x.len() }).to_vec()
     };

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use super::super::numbers;
-use super::check;
+use super::{check, check_with_constants};
 use crate::ElementType;
 use crate::graph::op::{Binary, Reduction, Unary};
-use crate::plan::{Action, ArrayId, Function, Map, Reduce, Resample, Softmax, Taps, Values, View};
+use crate::plan::{Action, ArrayId, Function, Map, MatMul, Reduce, Resample, Softmax, Taps, Values, View};
 
 /// How a view of some dimensions lies in its array.
 #[derive(Clone, Debug)]
@@ -154,6 +154,27 @@ proptest! {
         let (output, out) = to.apart().view(1, &kept);
         let arrays = [floats(1, len, false), floats(2, out, false)];
         check(&Action::Reduce(Reduce { kind, kept, reduced, input, output }), &arrays, 1, 1e-4, false);
+    }
+
+    #[test]
+    fn products_are_as_in_plain_rust(
+        batch in prop::collection::vec(1usize..4, 0..3), rows in 1usize..11, depth in 0usize..20, columns in 1usize..50,
+        layouts in [layout(), layout(), layout(), layout()], added in any::<bool>(), packed in any::<bool>(),
+        beta in prop::sample::select(vec![1.0f32, 0.5]),
+    ) {
+        let dims = |r: usize, c: usize| [&batch[..], &[r, c]].concat();
+        let views = [dims(rows, depth.max(1)), dims(depth.max(1), columns), dims(rows, columns), dims(rows, columns)];
+        let layouts = [layouts[0].clone(), layouts[1].clone(), layouts[2].clone(), layouts[3].apart()];
+        let (mut made, mut arrays) = (Vec::new(), Vec::new());
+        for (i, (dims, layout)) in views.iter().zip(&layouts).enumerate() {
+            let (view, len) = layout.view(i as u32, dims);
+            made.push(view);
+            arrays.push(floats(i, len, false));
+        }
+        let [left, right, add, output] = made.try_into().unwrap();
+        let add = added.then_some(add);
+        let action = Action::MatMul(MatMul { batch, rows, depth, columns, alpha: 1.5, beta, left, right, add, output });
+        check_with_constants(&action, &arrays, if packed { &[1] } else { &[] }, 3, 1e-4, false);
     }
 
     #[test]

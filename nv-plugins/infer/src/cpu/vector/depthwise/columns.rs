@@ -70,8 +70,17 @@ struct Taps<'a, const STRIDE: usize>(Columns<'a>);
 
 /// How many pixels are summed up at a time.
 const PIXELS: usize = 8;
-/// Of three rows, which are held in registers too.
+/// Where there are fewer.
+const FEW_PIXELS: usize = 4;
+/// Of three rows, whose weights are in registers too.
 const PIXELS_OF_ROWS: usize = 4;
+
+/// The next tile of so many pixels, after the first ones: where it begins and how many it has. The last one begins so early
+/// that it is whole: to compute a pixel twice takes less time than several by themselves.
+#[inline(always)]
+fn tile(first: usize, count: usize, pixels: usize) -> (usize, usize) {
+    if count < pixels { (first, 1) } else { (first.min(count - pixels), pixels) }
+}
 
 impl<const R: usize, const STRIDE: usize> Kernel for Rows<'_, R, STRIDE> {
     #[inline(always)]
@@ -91,20 +100,21 @@ impl<const R: usize, const STRIDE: usize> Kernel for Rows<'_, R, STRIDE> {
         for r in 0..R {
             rows[r] = columns.input.wrapping_offset(columns.runs[3 * r].offset);
         }
-        let mut output = columns.output;
-        let mut left = columns.count;
-        while left >= PIXELS_OF_ROWS {
-            // SAFETY: so many pixels are left.
-            unsafe { rows_of::<S, R, STRIDE, PIXELS_OF_ROWS>(s, &weights, bias, &rows, output, &columns) };
-            rows = rows.map(|row| row.wrapping_add(PIXELS_OF_ROWS * STRIDE * S::LANES));
-            output = output.wrapping_add(PIXELS_OF_ROWS * columns.output_step);
-            left -= PIXELS_OF_ROWS;
-        }
-        for _ in 0..left {
-            // SAFETY: at least one pixel is left.
-            unsafe { rows_of::<S, R, STRIDE, 1>(s, &weights, bias, &rows, output, &columns) };
-            rows = rows.map(|row| row.wrapping_add(STRIDE * S::LANES));
-            output = output.wrapping_add(columns.output_step);
+        let (mut first, count) = (0, columns.count);
+        while first < count {
+            let (at, pixels) = tile(first, count, PIXELS_OF_ROWS);
+            let rows = rows.map(|row| row.wrapping_add(at * STRIDE * S::LANES));
+            let output = columns.output.wrapping_add(at * columns.output_step);
+            // SAFETY: so many pixels are there from that one on.
+            unsafe {
+                match pixels {
+                    PIXELS_OF_ROWS => {
+                        rows_of::<S, R, STRIDE, PIXELS_OF_ROWS>(s, &weights, bias, &rows, output, &columns)
+                    }
+                    _ => rows_of::<S, R, STRIDE, 1>(s, &weights, bias, &rows, output, &columns),
+                }
+            }
+            first = at + pixels;
         }
     }
 }
@@ -139,19 +149,20 @@ impl<const STRIDE: usize> Kernel for Taps<'_, STRIDE> {
     unsafe fn run<S: Simd>(self, s: S) {
         let columns = self.0;
         let step = if STRIDE == 0 { columns.input_step } else { STRIDE * S::LANES };
-        let (mut input, mut output, mut left) = (columns.input, columns.output, columns.count);
-        while left >= PIXELS {
-            // SAFETY: so many pixels are left.
-            unsafe { taps_of::<S, PIXELS>(s, input, step, output, &columns) };
-            input = input.wrapping_add(PIXELS * step);
-            output = output.wrapping_add(PIXELS * columns.output_step);
-            left -= PIXELS;
-        }
-        for _ in 0..left {
-            // SAFETY: at least one pixel is left.
-            unsafe { taps_of::<S, 1>(s, input, step, output, &columns) };
-            input = input.wrapping_add(step);
-            output = output.wrapping_add(columns.output_step);
+        let (mut first, count) = (0, columns.count);
+        while first < count {
+            let (at, pixels) = tile(first, count, if count < PIXELS { FEW_PIXELS } else { PIXELS });
+            let (input, output) =
+                (columns.input.wrapping_add(at * step), columns.output.wrapping_add(at * columns.output_step));
+            // SAFETY: so many pixels are there from that one on.
+            unsafe {
+                match pixels {
+                    PIXELS => taps_of::<S, PIXELS>(s, input, step, output, &columns),
+                    FEW_PIXELS => taps_of::<S, FEW_PIXELS>(s, input, step, output, &columns),
+                    _ => taps_of::<S, 1>(s, input, step, output, &columns),
+                }
+            }
+            first = at + pixels;
         }
     }
 }

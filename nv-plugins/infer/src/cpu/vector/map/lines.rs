@@ -5,6 +5,7 @@
 
 use super::OPERANDS;
 use crate::cpu::simd::math::Function;
+use crate::cpu::simd::strided::{gather, scatter};
 use crate::cpu::simd::{Kernel, Simd};
 
 /// Rows of elements. The output's steps come first, then those of the inputs.
@@ -24,8 +25,6 @@ pub(super) struct Lines {
 pub(super) const REPEATS: isize = isize::MIN;
 /// So many elements, at most, are written out of what repeats.
 pub(super) const TILE: usize = 1024;
-/// The most lanes that there are.
-const LANES: usize = 16;
 
 /// A function of as many operands.
 pub(super) trait Combine<const N: usize>: Copy {
@@ -110,46 +109,87 @@ impl<F: Combine<N>, const N: usize> Kernel for LinesKernel<F, N> {
 /// As [`LinesKernel`], for one row in which no operand repeats.
 #[inline(always)]
 unsafe fn line<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: &Lines, function: F) {
-    let Lines { output, inputs, len, steps, .. } = *lines;
-    let mut same = [s.splat(0.0); N];
+    let steps = lines.steps;
+    let mut vectors = steps[0] == 1;
+    let mut same = 0;
+    for i in 0..N {
+        vectors &= [0, 1].contains(&steps[i + 1]);
+        same |= usize::from(steps[i + 1] == 0) << i;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        // The usual ones in loops of their own.
+        match (vectors, same) {
+            (true, 0b000) => side_by_side::<S, F, N, 0b000>(s, lines, function),
+            (true, 0b001) => side_by_side::<S, F, N, 0b001>(s, lines, function),
+            (true, 0b010) if N > 1 => side_by_side::<S, F, N, 0b010>(s, lines, function),
+            (true, 0b110) if N > 2 => side_by_side::<S, F, N, 0b110>(s, lines, function),
+            _ => gathered(s, lines, 0, function),
+        }
+    }
+}
+
+/// # Safety
+/// As [`LinesKernel`], for one row in which all operands are side by side, but for those that are one number: those whose
+/// bits are set in `SAME`.
+#[inline(always)]
+unsafe fn side_by_side<S: Simd, F: Combine<N>, const N: usize, const SAME: usize>(s: S, lines: &Lines, function: F) {
+    let Lines { output, inputs, len, .. } = *lines;
+    let mut x = [s.splat(0.0); N];
     for i in 0..N {
         // SAFETY: a row has at least one element.
-        same[i] = s.splat(unsafe { *inputs[i] });
+        x[i] = s.splat(unsafe { *inputs[i] });
     }
-    let mut x = same;
     let mut at = 0;
     while at + S::LANES <= len {
-        // SAFETY: so many elements are left of the row.
-        unsafe {
-            for i in 0..N {
-                x[i] = match steps[i + 1] {
-                    0 => same[i],
-                    1 => s.load(inputs[i].add(at)),
-                    step => gather(s, inputs[i].wrapping_offset(at as isize * step), step, S::LANES),
-                };
-            }
-            let result = function.combine(s, x);
-            match steps[0] {
-                1 => s.store(output.add(at), result),
-                step => scatter(s, result, output.wrapping_offset(at as isize * step), step, S::LANES),
+        for i in 0..N {
+            if SAME >> i & 1 == 0 {
+                // SAFETY: so many elements are left of the row.
+                x[i] = unsafe { s.load(inputs[i].add(at)) };
             }
         }
+        // SAFETY: as above.
+        unsafe { s.store(output.add(at), function.combine(s, x)) };
         at += S::LANES;
     }
     if at < len {
-        // SAFETY: `len - at` elements are left of the row.
+        // SAFETY: as above.
+        unsafe { gathered(s, lines, at, function) };
+    }
+}
+
+/// Operands of any steps, from an element on.
+///
+/// # Safety
+/// As [`LinesKernel`], for one row in which no operand repeats.
+#[inline(always)]
+unsafe fn gathered<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: &Lines, first: usize, function: F) {
+    let Lines { output, inputs, len, steps, .. } = *lines;
+    let mut at = first;
+    while at < len {
+        let whole = at + S::LANES <= len;
+        let mut x = [s.splat(0.0); N];
+        // SAFETY: so many elements are left of the row.
         unsafe {
             for i in 0..N {
                 let step = steps[i + 1];
-                x[i] = if step == 0 {
-                    same[i]
-                } else {
-                    gather(s, inputs[i].wrapping_offset(at as isize * step), step, len - at)
+                let from = inputs[i].wrapping_offset(at as isize * step);
+                x[i] = match step {
+                    0 => s.splat(*from),
+                    1 if whole => s.load(from),
+                    step if whole => gather(s, from, step, S::LANES, 0.0),
+                    step => gather(s, from, step, len - at, 0.0),
                 };
             }
             let result = function.combine(s, x);
-            scatter(s, result, output.wrapping_offset(at as isize * steps[0]), steps[0], len - at);
+            let to = output.wrapping_offset(at as isize * steps[0]);
+            match steps[0] {
+                1 if whole => s.store(to, result),
+                step if whole => scatter(s, result, to, step, S::LANES),
+                step => scatter(s, result, to, step, len - at),
+            }
         }
+        at += S::LANES;
     }
 }
 
@@ -163,9 +203,17 @@ unsafe fn repeating_line<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: Li
     let whole = TILE / period * period;
     for i in 0..N {
         if lines.steps[i + 1] == REPEATS {
-            for at in 0..whole.min(lines.len) {
+            let tile = &mut tiles[i][..whole.min(lines.len.next_multiple_of(period))];
+            for (at, to) in tile[..period].iter_mut().enumerate() {
                 // SAFETY: it has as many elements as the period.
-                tiles[i][at] = unsafe { *lines.inputs[i].add(at % period) };
+                *to = unsafe { *lines.inputs[i].add(at) };
+            }
+            // Twice as many each time.
+            let mut done = period;
+            while done < tile.len() {
+                let more = done.min(tile.len() - done);
+                tile.copy_within(..more, done);
+                done += more;
             }
         }
     }
@@ -183,33 +231,5 @@ unsafe fn repeating_line<S: Simd, F: Combine<N>, const N: usize>(s: S, lines: Li
         // SAFETY: it is a part of the row, and of tiles that are as long.
         unsafe { line(s, &part, function) };
         done += part.len;
-    }
-}
-
-/// The first `count` lanes, one by one; the others are 0.
-///
-/// # Safety
-/// So many elements can be read, `step` apart.
-#[inline(always)]
-unsafe fn gather<S: Simd>(s: S, from: *const f32, step: isize, count: usize) -> S::V {
-    let mut lanes = [0.0; LANES];
-    for (lane, to) in lanes[..count].iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        *to = unsafe { *from.wrapping_offset(lane as isize * step) };
-    }
-    // SAFETY: no vector has more lanes.
-    unsafe { s.load(lanes.as_ptr()) }
-}
-
-/// # Safety
-/// So many elements can be written, `step` apart.
-#[inline(always)]
-unsafe fn scatter<S: Simd>(s: S, value: S::V, to: *mut f32, step: isize, count: usize) {
-    let mut lanes = [0.0; LANES];
-    // SAFETY: no vector has more lanes.
-    unsafe { s.store(lanes.as_mut_ptr(), value) };
-    for (lane, from) in lanes[..count].iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { *to.wrapping_offset(lane as isize * step) = *from };
     }
 }
