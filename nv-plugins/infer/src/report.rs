@@ -16,7 +16,7 @@ use crate::graph::op::Op;
 use crate::graph::passes::{self, Rewrites};
 use crate::graph::size::Size;
 use crate::plan::{Plan, Target, lower};
-use crate::text::short_name;
+use crate::text::{printable, short_name};
 use crate::{InferError, Model, SimdLevel, model};
 
 /// For what a [`GraphReport`] is to be made.
@@ -246,10 +246,14 @@ impl GraphReport {
 fn planned(imported: &Graph, shapes: &[Vec<usize>], batch: usize, options: &GraphOptions) -> Result<Plan, String> {
     let (graph, _) = concrete(imported, shapes)?;
     let buffer_limit = usize::try_from(options.buffer_limit / 4).unwrap_or(usize::MAX) / batch;
-    let target = Target { block: SimdLevel::detect().block(), buffer_limit, memory_limit: usize::MAX / 4096 };
+    let memory_limit = usize::try_from(crate::SessionOptions::default().memory_limit / 4).unwrap_or(usize::MAX);
+    let target = Target { block: SimdLevel::detect().block(), buffer_limit, memory_limit };
     lower(&graph, &target).map_err(|refusal| match &*refusal.operator {
         "" => refusal.reason,
-        operator => format!("{operator} node {:?}: {}", refusal.node, refusal.reason),
+        operator => {
+            let (operator, node) = (short_name(operator), short_name(&refusal.node));
+            format!("{operator} node {node:?}: {}", printable(&refusal.reason))
+        }
     })
 }
 
@@ -267,7 +271,7 @@ impl PlanSummary {
             kinds,
             host_only: plan.steps.iter().filter(|step| step.action.is_host_only()).count(),
             block: plan.block,
-            list: if list { plan.steps.iter().map(line).collect() } else { Vec::new() },
+            list: if list { bounded(plan.steps.iter().map(line)) } else { Vec::new() },
         }
     }
 }
@@ -288,12 +292,16 @@ const MAX_LIST: usize = 4 << 20;
 const MAX_SHOWN: usize = 32;
 
 fn lines(graph: &Graph, nodes: &[Node]) -> Vec<String> {
-    let (mut lines, mut bytes) = (Vec::new(), 0);
-    for node in nodes {
-        let line = line(graph, node);
+    bounded(nodes.iter().map(|node| line(graph, node)))
+}
+
+/// The first of the lines; of those that are too many, how many there are.
+fn bounded(all: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    let (mut lines, mut bytes, count) = (Vec::new(), 0, all.len());
+    for line in all {
         bytes += line.len();
         if bytes > MAX_LIST {
-            lines.push(format!("… and {} more", nodes.len() - lines.len()));
+            lines.push(format!("… and {} more", count - lines.len()));
             break;
         }
         lines.push(line);

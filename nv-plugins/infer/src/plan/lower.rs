@@ -28,6 +28,8 @@ use crate::ElementType;
 use crate::graph::fold::fixed_shape;
 use crate::graph::ir::{Graph, Links, Node, ValueId};
 use crate::graph::op::{Binary, Op};
+use crate::graph::shapes::axis_of;
+use crate::text::short_name;
 
 /// What an executor asks of its plans.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,19 @@ pub(crate) struct Refusal {
     /// Whether it is the memory that is called for.
     pub(crate) too_large: bool,
 }
+
+/// A plan has at most so many steps, and twice as many arrays: a few hundred bytes each. Models have some hundreds.
+const MAX_STEPS: usize = 1 << 17;
+
+/// No array, and no dimension of one that is empty, is longer: taps and channels are counted in 32 bits.
+const MAX_LEN: usize = i32::MAX as usize;
+
+/// Numbers that lowering may make up, besides a few for each in the file: weights of groups made dense, padded channels,
+/// tables of taps and windows.
+const MAX_MADE_UP: usize = 1 << 23;
+
+/// Views of views, and parts of parts, so many deep; what lies deeper is computed on its way. Models have some ten.
+const MAX_NESTING: usize = 64;
 
 /// A reason, without the node that it is about.
 type Result<T> = std::result::Result<T, Reason>;
@@ -85,8 +100,16 @@ pub(crate) fn lower(graph: &Graph, target: &Target) -> std::result::Result<Plan,
         graph,
         links: graph.links(),
         block: target.block,
-        limit: target.memory_limit,
+        limit: target.memory_limit.min(MAX_LEN),
+        numbers: graph.numbers(),
         held: 0,
+        made_up: 0,
+        packed: 0,
+        weights: HashMap::new(),
+        parts: HashMap::new(),
+        even: HashMap::new(),
+        depths: HashMap::new(),
+        nesting: 0,
         arrays: Vec::new(),
         steps: Vec::new(),
         plains: HashMap::new(),
@@ -107,9 +130,10 @@ pub(crate) fn lower(graph: &Graph, target: &Target) -> std::result::Result<Plan,
         Refusal { operator, node: name, reason, too_large }
     };
     let inputs = lowering.inputs().map_err(|reason| refusal(None, reason))?;
+    lowering.find_parts();
     lowering.find_preferences();
     for node in &graph.nodes {
-        lowering.node = format!("{} node {:?}", node.op.name(), node.name);
+        lowering.node = format!("{} node {:?}", short_name(&node.op.name()), short_name(&node.name));
         lowering.lower(node).map_err(|reason| refusal(Some(node), reason))?;
     }
     lowering.node = "output".into();
@@ -121,9 +145,26 @@ struct Lowering<'a> {
     graph: &'a Graph,
     links: Links,
     block: usize,
-    /// How many elements constants and arrays may have in all, so that nothing absurd is begun.
+    /// How many elements an array may have, so that nothing absurd is begun.
     limit: usize,
+    /// How many numbers the graph's constants have.
+    numbers: usize,
+    /// Elements of all arrays that are no constants.
     held: usize,
+    /// Numbers in constants and tables that are not the file's.
+    made_up: usize,
+    /// Numbers in the weights of all convolutions: executors pack them for each.
+    packed: usize,
+    /// Weights that convolutions share.
+    weights: HashMap<ValueId, Arc<[f32]>>,
+    /// Where a part begins: of a Concat (the output, the part), and of what a Split takes apart (the input, the part).
+    parts: HashMap<(ValueId, ValueId), usize>,
+    /// Of Concats along channels: whether each part is whole blocks.
+    even: HashMap<ValueId, bool>,
+    /// How many views and Concats a value that is not computed yet is away from memory.
+    depths: HashMap<ValueId, usize>,
+    /// How many destinations within destinations are being found.
+    nesting: usize,
     arrays: Vec<Array>,
     steps: Vec<Step>,
     /// Values as strided views.
@@ -155,7 +196,11 @@ struct Pictures {
 
 impl Pictures {
     fn iter(&self) -> impl Iterator<Item = Picture> {
-        (0..self.images).map(|i| Picture { offset: self.first.offset + i * self.stride, ..self.first.clone() })
+        (0..self.images).map(|i| self.image(i))
+    }
+
+    fn image(&self, i: usize) -> Picture {
+        Picture { offset: self.first.offset + i * self.stride, ..self.first.clone() }
     }
 
     /// The same channels of each.
@@ -175,8 +220,19 @@ impl Pictures {
     }
 }
 
-impl Lowering<'_> {
-    fn lower(&mut self, node: &Node) -> Result<()> {
+impl<'a> Lowering<'a> {
+    fn lower(&mut self, node: &'a Node) -> Result<()> {
+        for &id in &node.outputs {
+            // The shape of one that depends on data is asked for where it is needed.
+            if let Ok(dims) = self.dims(id) {
+                self.check_extent(&dims).map_err(|bytes| self.too_large(id, bytes))?;
+            }
+        }
+        self.lower_sized(node)?;
+        self.deepen(node)
+    }
+
+    fn lower_sized(&mut self, node: &'a Node) -> Result<()> {
         match &node.op {
             Op::Conv { .. } => self.conv(node),
             Op::ConvTranspose { .. } => self.conv_transpose(node),
@@ -212,11 +268,84 @@ impl Lowering<'_> {
         }
     }
 
+    /// Computes what would lie too deep in views and Concats that are not made yet: making them goes down all the way.
+    fn deepen(&mut self, node: &Node) -> Result<()> {
+        if !(self.is_alias_node(node) || matches!(node.op, Op::Concat { .. })) {
+            return Ok(());
+        }
+        let depth = 1 + node.used().filter_map(|id| self.depths.get(&id)).max().copied().unwrap_or(0);
+        for &id in &node.outputs {
+            if depth < MAX_NESTING {
+                self.depths.insert(id, depth);
+            } else if self.links.users(id).is_empty() {
+            } else if self.prefers.contains(&id) {
+                self.blocked(id)?;
+            } else {
+                self.plain(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds where the parts of Concats and Splits begin. Those whose shapes depend on data have none.
+    fn find_parts(&mut self) {
+        for node in &self.graph.nodes {
+            let (whole, axis, parts): (_, _, Vec<ValueId>) = match (&node.op, node.input(0)) {
+                (Op::Concat { axis }, _) => (node.outputs[0], *axis, node.used().collect()),
+                (Op::Split { axis }, Some(input)) => (input, *axis, node.outputs.clone()),
+                _ => continue,
+            };
+            let Ok(Ok(axis)) = self.dims(whole).map(|dims| axis_of(axis, dims.len())) else { continue };
+            let (mut at, mut even) = (0usize, true);
+            for part in parts {
+                let len = self.dims(part).ok().and_then(|dims| dims.get(axis).copied());
+                let Some(next) = len.and_then(|len| at.checked_add(len)) else { break };
+                even &= (next - at).is_multiple_of(self.block);
+                self.parts.entry((whole, part)).or_insert(at);
+                at = next;
+            }
+            self.even.insert(node.outputs[0], even);
+        }
+    }
+
+    /// Where a part of a Concat or Split begins.
+    fn part_at(&self, whole: ValueId, part: ValueId) -> Result<usize> {
+        let at = self.parts.get(&(whole, part)).copied();
+        at.ok_or_else(|| format!("the shape of {} depends on data", self.graph.value(part).text()).into())
+    }
+
+    /// That neither a value of this shape is too large, nor one of its dimensions where it is empty.
+    ///
+    /// # Errors
+    /// How many bytes it would take.
+    fn check_extent(&self, dims: &[usize]) -> std::result::Result<(), u128> {
+        let extent = dims.iter().fold(1u128, |n, &d| n.saturating_mul(d.max(1) as u128));
+        if extent > self.limit as u128 { Err(extent.saturating_mul(4)) } else { Ok(()) }
+    }
+
+    fn too_large(&self, id: ValueId, bytes: u128) -> Reason {
+        too_large(&self.graph.value(id).text(), bytes)
+    }
+
+    /// Counts numbers that are made up.
+    fn make_up(&mut self, numbers: usize) -> Result<()> {
+        self.made_up = self.made_up.saturating_add(numbers);
+        let most = self.numbers.saturating_mul(4).saturating_add(MAX_MADE_UP.min(self.limit));
+        if self.made_up > most {
+            let bytes = self.made_up as u128 * 4;
+            return Err(Reason::TooLarge(format!(
+                "tables and weights made for it and those before take {bytes} bytes"
+            )));
+        }
+        Ok(())
+    }
+
     fn inputs(&mut self) -> Result<Vec<Port>> {
         let ids = self.graph.inputs.clone();
         ids.into_iter()
             .map(|id| {
                 let (dims, kind) = (self.dims(id)?, self.kind(id)?);
+                self.check_extent(&dims).map_err(|bytes| self.too_large(id, bytes))?;
                 let array = self.allocate(id, kind, volume(&dims)?)?;
                 self.plains.insert(id, View::whole(array, &dims));
                 let value = self.graph.value(id);
@@ -265,10 +394,10 @@ impl Lowering<'_> {
         for (index, (array, life)) in self.arrays.iter().zip(&lives).enumerate() {
             let (None, Some((first, last))) = (&array.constant, life) else { continue };
             let slot = Slot::new(ArrayId(index as u32), array.kind, array.len, *first, *last);
-            slots.push(slot.ok_or_else(|| too_large(&array.name, array.len))?);
+            slots.push(slot.ok_or_else(|| too_large(&array.name, array.len as u128 * 4))?);
         }
         let memory = MemoryPlan::pack(slots, target.buffer_limit)
-            .map_err(|slot| too_large(&self.arrays[slot.array.index()].name, slot.len))?;
+            .map_err(|slot| too_large(&self.arrays[slot.array.index()].name, slot.len as u128 * 4))?;
         if memory.total() > target.memory_limit {
             let [needed, limit] = [memory.total(), target.memory_limit].map(|n| (n as u64).saturating_mul(4));
             return Err(Reason::TooLarge(format!("it takes {needed} bytes, {limit} are the most")));
@@ -325,7 +454,10 @@ impl Lowering<'_> {
 
     /// A new array for a value.
     fn allocate(&mut self, id: ValueId, kind: Kind, len: usize) -> Result<ArrayId> {
-        self.allocate_named(self.graph.value(id).name.clone(), kind, len, None)
+        if len > self.limit {
+            return Err(self.too_large(id, len as u128 * 4));
+        }
+        self.allocate_named(short_name(&self.graph.value(id).name), kind, len, None)
     }
 
     /// A new array for something between nodes.
@@ -340,14 +472,20 @@ impl Lowering<'_> {
             Values::Floats(values) => (Kind::Float, values.len()),
             Values::Ints(values) => (Kind::Int, values.len()),
         };
+        self.make_up(len)?;
         self.allocate_named(self.node.clone(), kind, len, Some(values))
     }
 
     fn allocate_named(&mut self, name: String, kind: Kind, len: usize, constant: Option<Values>) -> Result<ArrayId> {
-        self.held = self.held.saturating_add(len);
-        // Far more than is alive at one time, and still nothing that could not be listed.
-        if self.held / 64 > self.limit || len > self.limit {
-            return Err(too_large(&name, len));
+        if constant.is_none() {
+            self.held = self.held.saturating_add(len);
+            // Far more than is alive at one time, and still nothing that could not be listed.
+            if self.held / 64 > self.limit || len > self.limit {
+                return Err(too_large(&name, len as u128 * 4));
+            }
+        }
+        if self.arrays.len() >= 2 * MAX_STEPS {
+            return Err(Reason::TooLarge(format!("it takes more than {} arrays", 2 * MAX_STEPS)));
         }
         let id = ArrayId(u32::try_from(self.arrays.len()).map_err(|_| "it has too many values")?);
         self.arrays.push(Array { name, kind, len, constant });
@@ -367,6 +505,9 @@ impl Lowering<'_> {
             let aside = self.allocate_temporary(kind, &dims)?;
             after = Some((dims, aside.clone(), output));
             action.set_output(aside);
+        }
+        if self.steps.len() >= MAX_STEPS {
+            return Err(Reason::TooLarge(format!("it takes more than {MAX_STEPS} steps")));
         }
         self.steps.push(Step { node: self.node.clone(), action });
         match after {
@@ -394,7 +535,6 @@ fn volume(dims: &[usize]) -> Result<usize> {
     crate::graph::constant::volume(dims).ok_or_else(|| Reason::TooLarge(format!("{dims:?} can't be counted")))
 }
 
-fn too_large(name: &str, len: usize) -> Reason {
-    let bytes = (len as u64).saturating_mul(4);
+fn too_large(name: &str, bytes: u128) -> Reason {
     Reason::TooLarge(format!("{name} takes {bytes} bytes, which is more than there may be"))
 }

@@ -51,32 +51,37 @@ pub(super) fn rearrange(
         Op::Slice => slice(lowering, node, from, dims_in)?,
         Op::Split { axis } => {
             let axis = axis_of(*axis, dims_in.len())?;
-            let before = node.outputs.iter().take_while(|&&output| output != id);
-            let first = before.map(|&output| Ok(lowering.dims(output)?[axis])).sum::<Result<usize>>()?;
+            let first = lowering.part_at(lowering.input(node, 0)?, id)?;
             moved(from, axis, first as isize)
         }
         Op::Expand => broadcast(from, dims_in, &dims)?,
         Op::Gather { axis } => {
             let axis = axis_of(*axis, dims_in.len())?;
             let index = *lowering.constant_ints(node, 1)?.first().ok_or("it has no index")?;
-            let index = if index < 0 { index + dims_in[axis] as i64 } else { index };
+            let index = if index < 0 { index.saturating_add(dims_in[axis] as i64) } else { index };
+            if !(0..dims_in[axis] as i64).contains(&index) {
+                return Err(format!("the index {index} of {}", dims_in[axis]).into());
+            }
             let mut picked = moved(from, axis, index as isize);
             picked.strides.remove(axis);
             let rest = [&dims_in[..axis], &dims_in[axis + 1..]].concat();
-            return Ok(reshaped(picked, &rest, &dims));
+            return reshaped(picked, &rest, &dims);
         }
         Op::IndexMap(map) => return index_map(map, from, dims_in, &dims),
-        _ => return Ok(reshaped(from.clone(), dims_in, &dims)),
+        _ => return reshaped(from.clone(), dims_in, &dims),
     };
     Ok(Rearranged::View(view))
 }
 
 /// A view of `dims` in the shape `to`, of as many elements.
-fn reshaped(view: View, dims: &[usize], to: &[usize]) -> Rearranged {
-    match reshape(&view, dims, to) {
+fn reshaped(view: View, dims: &[usize], to: &[usize]) -> Result<Rearranged> {
+    if volume(dims)? != volume(to)? {
+        return Err(format!("{dims:?} does not become {to:?}").into());
+    }
+    Ok(match reshape(&view, dims, to) {
         Some(view) => Rearranged::View(view),
         None => Rearranged::Copy { dims: dims.to_vec(), from: view },
-    }
+    })
 }
 
 /// The view in another shape, where strides can express it.
@@ -166,12 +171,15 @@ fn slice(lowering: &Lowering<'_>, node: &Node, from: &View, dims: &[usize]) -> R
 
 fn index_map(map: &IndexMap, from: &View, dims_in: &[usize], dims: &[usize]) -> Result<Rearranged> {
     let split = fixed_shape(&map.split).ok_or("its shape depends on data")?;
+    if volume(dims_in)? != volume(&split)? {
+        return Err(format!("{dims_in:?} does not become {split:?}").into());
+    }
     let Some(seen) = reshape(from, dims_in, &split) else {
         return Err("a rearrangement of what is rearranged already".into());
     };
     let permuted = View { strides: map.perm.iter().map(|&axis| seen.strides[axis]).collect(), ..seen };
     let between: Vec<usize> = map.perm.iter().map(|&axis| split[axis]).collect();
-    Ok(reshaped(permuted, &between, dims))
+    reshaped(permuted, &between, dims)
 }
 
 /// A value of which each channel is a channel of another, the rows and columns in steps.

@@ -19,7 +19,7 @@ pub(super) struct Resolved {
 
 /// Weights of a convolution in two dimensions: output channels × input channels of a group × rows × columns.
 struct Weights {
-    values: Vec<f32>,
+    values: Arc<[f32]>,
     dims: [usize; 4],
 }
 
@@ -51,8 +51,9 @@ impl Lowering<'_> {
             AutoPad::Valid => {}
             AutoPad::SameUpper | AutoPad::SameLower => {
                 for axis in 0..2 {
-                    let extent = (resolved.kernel[axis] - 1) * resolved.dilation[axis] + 1;
-                    let total = ((out[axis] - 1) * resolved.stride[axis] + extent).saturating_sub(size[axis]);
+                    let extent = resolved.kernel[axis].saturating_sub(1).saturating_mul(resolved.dilation[axis]);
+                    let steps = out[axis].saturating_sub(1).saturating_mul(resolved.stride[axis]);
+                    let total = steps.saturating_add(extent).saturating_add(1).saturating_sub(size[axis]);
                     let less = total / 2;
                     resolved.begin[axis] = if window.auto_pad == AutoPad::SameUpper { less } else { total - less };
                     resolved.end[axis] = total - resolved.begin[axis];
@@ -62,9 +63,20 @@ impl Lowering<'_> {
         Ok(resolved)
     }
 
-    fn weights(&self, node: &Node) -> Result<Weights> {
+    fn weights(&mut self, node: &Node) -> Result<Weights> {
         let id = self.input(node, 1)?;
-        let values = self.constant_floats(node, 1)?;
+        let values = match self.weights.get(&id) {
+            Some(values) => values.clone(),
+            None => {
+                let values: Arc<[f32]> = self.constant_floats(node, 1)?.into();
+                self.weights.insert(id, values.clone());
+                values
+            }
+        };
+        self.packed = self.packed.saturating_add(values.len());
+        if self.packed > self.limit.saturating_add(self.numbers) {
+            return Err(super::too_large("its weights with those before", self.packed as u128 * 4));
+        }
         let dims = match self.dims(id)?[..] {
             [o, i, h, w] => [o, i, h, w],
             [o, i, w] => [o, i, 1, w],
@@ -77,6 +89,9 @@ impl Lowering<'_> {
         let Op::Conv { window, group, epilogue } = &node.op else { return Err("it is no convolution".into()) };
         let (input, output) = (self.input(node, 0)?, node.outputs[0]);
         let (size, out) = (self.dims4(input)?, self.dims4(output)?);
+        if size.contains(&0) || out.contains(&0) {
+            return Err("a convolution of nothing".into());
+        }
         let mut weights = self.weights(node)?;
         let rank = self.dims(input)?.len() - 2;
         let mut resolved = Self::window(window, &weights.dims[4 - rank..], [size[2], size[3]], [out[2], out[3]])?;
@@ -86,6 +101,7 @@ impl Lowering<'_> {
             && resolved.dilation == [1, 1]
             && let Some((picture, blocks)) = self.space_to_depth_before(input)
         {
+            self.make_up(weights.values.len())?;
             widen(&mut weights, &mut resolved, blocks);
             let from = self.dims4(picture)?;
             return self.convolve(node, picture, from, weights, resolved, bias, 1, epilogue);
@@ -108,6 +124,9 @@ impl Lowering<'_> {
         let output = node.outputs[0];
         let dims = self.dims4(output)?;
         let [channels_out, per_group, ..] = weights.dims;
+        if bias.as_ref().is_some_and(|bias| bias.len() != channels_out) || dims[1] != channels_out {
+            return Err(format!("its weights, bias and result have not {channels_out} channels alike").into());
+        }
         let depthwise = groups > 1 && per_group == 1 && channels_out == groups;
         let from = if depthwise || groups > 1 || size[1] >= self.block || self.prefers.contains(&input) {
             self.blocked(input)?
@@ -123,6 +142,9 @@ impl Lowering<'_> {
             Some(OpActivation::PRelu) => {
                 let slopes = self.constant_floats(node, 4)?;
                 let slopes = if slopes.len() == 1 { vec![slopes[0]; channels_out] } else { slopes };
+                if slopes.len() != channels_out {
+                    return Err(format!("{} slopes for {channels_out} channels", slopes.len()).into());
+                }
                 Some(Activation::PRelu(slopes.into()))
             }
             None => None,
@@ -145,7 +167,7 @@ impl Lowering<'_> {
             output: to.first.clone(),
         };
         if depthwise || groups == 1 {
-            let conv = Conv { weights: weights.values.into(), ..conv };
+            let conv = Conv { weights: weights.values, ..conv };
             self.push_images(&conv, &from, residual.as_ref(), &to)?;
         } else {
             self.grouped(conv, weights, groups, &from, residual.as_ref(), &to)?;
@@ -174,9 +196,8 @@ impl Lowering<'_> {
         };
         let together = (1..groups).find(whole).unwrap_or(groups);
         let dense = volume(&[channels_out, channels_in * together, taps])?;
-        if dense > self.limit {
-            return Err(super::too_large("its weights", dense));
-        }
+        self.make_up(dense)?;
+        self.packed = self.packed.saturating_add(dense);
         for first in (0..groups).step_by(together) {
             let (ins, outs_together) = (channels_in * together, outs * together);
             let mut values = vec![0.0; outs_together * ins * taps];
@@ -216,7 +237,7 @@ impl Lowering<'_> {
         to: &Pictures,
     ) -> Result<()> {
         for (image, (input, output)) in from.iter().zip(to.iter()).enumerate() {
-            let residual = residual.and_then(|(pictures, when)| Some((pictures.iter().nth(image)?, *when)));
+            let residual = residual.map(|(pictures, when)| (pictures.image(image), *when));
             self.push(Action::Conv(Box::new(Conv { input, output, residual, ..conv.clone() })))?;
         }
         Ok(())
@@ -261,14 +282,17 @@ impl Lowering<'_> {
         };
         let (input, output) = (self.input(node, 0)?, node.outputs[0]);
         let (size, out) = (self.dims4(input)?, self.dims4(output)?);
+        if size.contains(&0) || out.contains(&0) {
+            return Err("a convolution of nothing".into());
+        }
         let given = self.weights(node)?;
         let rank = self.dims(input)?.len() - 2;
         let plain = Window { auto_pad: AutoPad::Valid, ..window.clone() };
         let mut w = Self::window(&plain, &given.dims[4 - rank..], [1, 1], [1, 1])?;
         let groups = usize::try_from(*group).map_err(|_| "its groups can't be counted")?;
         let bias = node.input(2).map(|_| self.constant_floats(node, 2)).transpose()?;
-        let spread = [0, 1].map(|axis| (size[axis + 2] - 1) * w.stride[axis] + 1);
-        let reach = [0, 1].map(|axis| (w.kernel[axis] - 1) * w.dilation[axis]);
+        let spread = [0, 1].map(|axis| (size[axis + 2] - 1).saturating_mul(w.stride[axis]).saturating_add(1));
+        let reach = [0, 1].map(|axis| w.kernel[axis].saturating_sub(1).saturating_mul(w.dilation[axis]));
         let before = match window.auto_pad {
             AutoPad::Explicit if node_has_no_shape(node) => {
                 let pads = window.pads.get(..rank).unwrap_or_default();
@@ -282,13 +306,17 @@ impl Lowering<'_> {
                     // One dimension is a picture of one row.
                     let place = (axis + rank).checked_sub(2);
                     let extra = place.and_then(|i| output_padding.get(i)).copied().unwrap_or(0) as usize;
-                    let whole = spread[axis] + reach[axis] + extra;
+                    let whole = spread[axis].saturating_add(reach[axis]).saturating_add(extra);
                     let total = whole.saturating_sub(out[axis + 2]);
                     before[axis] = if window.auto_pad == AutoPad::SameUpper { total / 2 } else { total - total / 2 };
                 }
                 before
             }
         };
+        let widened = [0, 1].map(|axis| out[axis + 2].saturating_add(reach[axis]));
+        let widened = [size[0], size[1], widened[0], widened[1]];
+        self.check_extent(&widened).map_err(|bytes| super::too_large("the picture with zeros between", bytes))?;
+        self.make_up(widened[2] + widened[3] + given.values.len())?;
         // Zeros between pixels, and around them as the turned window needs.
         let mut picks = Vec::new();
         for axis in 0..2 {
@@ -304,7 +332,6 @@ impl Lowering<'_> {
         }
         let [columns, rows] = [picks.pop(), picks.pop()];
         let (rows, columns) = (rows.ok_or("it has no rows")?, columns.ok_or("it has no columns")?);
-        let widened = [size[0], size[1], out[2] + reach[0], out[3] + reach[1]];
         let from = self.blocked(input)?;
         let stuffed = self.new_pictures(input, widened)?;
         self.push(Action::Resample(Resample {
@@ -334,7 +361,7 @@ impl Lowering<'_> {
             output: to.first.clone(),
         };
         if depthwise || groups == 1 {
-            let conv = Conv { weights: weights.values.into(), ..conv };
+            let conv = Conv { weights: weights.values, ..conv };
             self.push_images(&conv, &stuffed, None, &to)?;
         } else {
             self.grouped(conv, weights, groups, &stuffed, None, &to)?;
@@ -377,7 +404,7 @@ fn widen(weights: &mut Weights, window: &mut Resolved, blocks: Blocks) {
             }
         }
     }
-    *weights = Weights { values, dims: [outs, channels, wide_rows, wide_columns] };
+    *weights = Weights { values: values.into(), dims: [outs, channels, wide_rows, wide_columns] };
     window.kernel = [wide_rows, wide_columns];
     window.stride = window.stride.map(|s| s * side);
     window.begin = window.begin.map(|p| p * side);
@@ -400,7 +427,7 @@ fn turned(weights: &Weights, groups: usize) -> Weights {
             }
         }
     }
-    Weights { values, dims: [outs * groups, per_group, rows, columns] }
+    Weights { values: values.into(), dims: [outs * groups, per_group, rows, columns] }
 }
 
 fn node_has_no_shape(node: &Node) -> bool {

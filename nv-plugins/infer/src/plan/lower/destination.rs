@@ -1,7 +1,7 @@
 //! Where values are computed, so that nothing needs to be copied later.
 
 use super::alias::reshape;
-use super::{Lowering, Pictures, Result, View, volume};
+use super::{Lowering, MAX_NESTING, Pictures, Result, View, volume};
 use crate::graph::ir::{User, ValueId};
 use crate::graph::op::Op;
 use crate::graph::shapes::permutation;
@@ -15,7 +15,10 @@ impl Lowering<'_> {
         if let Some(view) = self.places.get(&id) {
             return Ok(view.clone());
         }
-        let view = match self.plain_destination(id)? {
+        self.nesting += 1;
+        let destination = self.plain_destination(id);
+        self.nesting -= 1;
+        let view = match destination? {
             Some(view) => view,
             None => {
                 let dims = self.dims(id)?;
@@ -30,7 +33,7 @@ impl Lowering<'_> {
     /// The part of something larger that the value goes to.
     pub(super) fn plain_destination(&mut self, id: ValueId) -> Result<Option<View>> {
         let users = self.links.users(id);
-        if users.contains(&User::Output) || users.len() > MAX_USERS {
+        if users.len() > MAX_USERS || users.contains(&User::Output) || self.nesting > MAX_NESTING {
             return Ok(None);
         }
         let users = users.to_vec();
@@ -41,9 +44,7 @@ impl Lowering<'_> {
             if self.prefers.contains(&output) {
                 continue;
             }
-            let (axis, node) = (self.concat_axis(node, *axis)?, node.clone());
-            let before = node.used().take_while(|&part| part != id);
-            let first = before.map(|part| Ok(self.dims(part)?[axis])).sum::<Result<usize>>()?;
+            let (axis, first) = (self.concat_axis(node, *axis)?, self.part_at(output, id)?);
             let whole = self.plain_output(output)?;
             let offset = whole.offset as isize + first as isize * whole.strides[axis];
             return Ok(Some(View { offset: offset as usize, ..whole }));
@@ -95,23 +96,22 @@ impl Lowering<'_> {
 
     /// The channels of a Concat that the value goes to.
     pub(super) fn blocked_destination(&mut self, id: ValueId) -> Result<Option<Pictures>> {
-        if self.links.users(id).len() > MAX_USERS {
+        if self.links.users(id).len() > MAX_USERS || self.nesting > MAX_NESTING {
             return Ok(None);
         }
         for user in self.links.users(id).to_vec() {
             let User::Node(index) = user else { continue };
-            let node = self.graph.nodes[index].clone();
+            let node = &self.graph.nodes[index];
             let output = node.outputs[0];
-            if !matches!(node.op, Op::Concat { .. }) || !self.prefers.contains(&output) {
+            let is_concat = matches!(node.op, Op::Concat { .. }) && self.prefers.contains(&output);
+            if !is_concat || self.even.get(&output) != Some(&true) {
                 continue;
             }
-            let channels = node.used().map(|part| Ok(self.dims4(part)?[1])).collect::<Result<Vec<_>>>()?;
-            if channels.iter().any(|c| !c.is_multiple_of(self.block)) {
-                continue;
-            }
-            let place = node.used().position(|part| part == id).unwrap_or(0);
-            let first = channels[..place].iter().sum();
-            return Ok(Some(self.blocked_whole(output)?.part(first, channels[place])));
+            let (first, channels) = (self.part_at(output, id)?, self.dims4(id)?[1]);
+            self.nesting += 1;
+            let whole = self.blocked_whole(output);
+            self.nesting -= 1;
+            return Ok(Some(whole?.part(first, channels)));
         }
         Ok(None)
     }

@@ -9,8 +9,9 @@ use crate::graph::ir::{Node, ValueId};
 use crate::graph::op::Op;
 use crate::graph::shapes::axis_of;
 use crate::plan::Shuffle;
+use crate::text::short_name;
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
     /// The value as a view of its own dimensions.
     pub(super) fn plain(&mut self, id: ValueId) -> Result<View> {
         if let Some(view) = self.plains.get(&id) {
@@ -40,16 +41,19 @@ impl Lowering<'_> {
         }
         let node = self.producer(id)?;
         if let Op::Concat { axis } = node.op {
-            return self.concat_plain(&node, axis);
+            return self.concat_plain(node, axis);
         }
-        let input = self.input(&node, 0)?;
+        if !self.is_alias_node(node) {
+            return Err(format!("{} is not computed", self.graph.value(id).text()).into());
+        }
+        let input = self.input(node, 0)?;
         let (mut from, dims_in, dims) = (self.plain(input)?, self.dims(input)?, self.dims(id)?);
         if let Op::IndexMap(map) = &node.op
             && fixed_shape(&map.split).is_some_and(|split| reshape(&from, &dims_in, &split).is_none())
         {
             from = self.contiguous(input)?;
         }
-        match rearrange(self, &node, id, &from, &dims_in)? {
+        match rearrange(self, node, id, &from, &dims_in)? {
             Rearranged::View(view) => Ok(view),
             Rearranged::Copy { dims: between, from } => {
                 // Row-major in either shape is the same memory.
@@ -81,7 +85,7 @@ impl Lowering<'_> {
         if !self.plains.contains_key(&id) && self.graph.constant(id).is_none() && self.prefers.contains(&id) {
             let node = self.producer(id)?;
             if matches!(node.op, Op::Concat { .. }) {
-                return self.concat_blocked(&node);
+                return self.concat_blocked(node);
             }
             if let Some(pick) = self.channel_pick(id) {
                 let [images, channels, height, width] = self.dims4(id)?;
@@ -93,6 +97,7 @@ impl Lowering<'_> {
                 let output = self.blocked_output(id, [images, channels, height, width])?;
                 let seen = pick.seen(&from.part(0, from.first.channels), [from.first.channels, height, width]);
                 for (from, to) in seen.iter().zip(output.iter()) {
+                    self.make_up(2 * channels)?;
                     let channels = (0..channels).map(|c| (0, (pick.first + c * pick.step) as u32)).collect();
                     self.push(Action::Shuffle(Shuffle { inputs: vec![from], channels, output: to }))?;
                 }
@@ -175,9 +180,10 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn producer(&self, id: ValueId) -> Result<Node> {
-        let node = self.links.producer(id).map(|index| self.graph.nodes[index].clone());
-        node.ok_or_else(|| format!("nothing computes {}", self.graph.value(id).name).into())
+    pub(super) fn producer(&self, id: ValueId) -> Result<&'a Node> {
+        let graph = self.graph;
+        let node = self.links.producer(id).map(|index| &graph.nodes[index]);
+        node.ok_or_else(|| format!("nothing computes {}", short_name(&self.graph.value(id).name)).into())
     }
 
     /// The values that a node's parts of a Concat lie in, along an axis.
@@ -219,10 +225,13 @@ impl Lowering<'_> {
         }
         let output = self.blocked_output(id, dims)?;
         let parts = parts.iter().map(|&p| self.blocked(p)).collect::<Result<Vec<_>>>()?;
+        self.make_up(2 * dims[1])?;
         let picks: Arc<[(u32, u32)]> =
             channels.iter().enumerate().flat_map(|(part, &n)| (0..n as u32).map(move |c| (part as u32, c))).collect();
         for (image, to) in output.iter().enumerate() {
-            let inputs = parts.iter().filter_map(|p| p.iter().nth(image)).collect();
+            // Each picture is as large as some twenty numbers.
+            self.make_up(20 * parts.len())?;
+            let inputs = parts.iter().map(|p| p.image(image)).collect();
             self.push(Action::Shuffle(Shuffle { inputs, channels: picks.clone(), output: to }))?;
         }
         Ok(output)
@@ -307,7 +316,7 @@ impl Lowering<'_> {
         let constant = self.graph.constant(id).ok_or("it is no constant")?;
         let dims = constant.shape().to_vec();
         let (kind, name) = (self.kind(id)?, &self.graph.value(id).name);
-        let missing = || format!("the values of the constant {name} are not in the file");
+        let missing = || format!("the values of the constant {} are not in the file", short_name(name));
         let values = match kind {
             Kind::Float => Values::Floats(constant.to_floats().ok_or_else(missing)?.into()),
             Kind::Int => {
@@ -316,7 +325,8 @@ impl Lowering<'_> {
                 Values::Ints(ints.iter().map(|&v| v.clamp(i32::MIN.into(), i32::MAX.into()) as i32).collect())
             }
         };
-        let array = self.allocate_constant(values)?;
+        // As large as it is in the file.
+        let array = self.allocate_named(short_name(name), kind, constant.len(), Some(values))?;
         Ok(View::whole(array, &dims))
     }
 }

@@ -34,6 +34,7 @@ impl Lowering<'_> {
         for (i, &axis) in axes.iter().enumerate() {
             let begin = *pads.get(i).ok_or("it has too few pads")?;
             if begin != 0 || dims[axis] != out[axis] {
+                self.make_up(out[axis])?;
                 taps[axis] = Taps::Pick(padded(mode, dims[axis], begin, out[axis])?);
             }
         }
@@ -43,6 +44,7 @@ impl Lowering<'_> {
     pub(super) fn tile(&mut self, node: &Node) -> Result<()> {
         let (input, output) = (self.input(node, 0)?, node.outputs[0]);
         let (dims, out) = (self.dims(input)?, self.dims(output)?);
+        self.make_up(out.iter().sum())?;
         let each = |(&from, &to): (&usize, &usize)| match from == to {
             true => Taps::Same,
             false => Taps::Pick((0..to).map(|i| (i % from.max(1)) as i32).collect()),

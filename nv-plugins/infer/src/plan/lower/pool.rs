@@ -20,7 +20,11 @@ impl Lowering<'_> {
         let (input, output) = (self.input(node, 0)?, node.outputs[0]);
         let (size, out) = (self.dims4(input)?, self.dims4(output)?);
         let kernel: Vec<usize> = window.kernel.iter().map(|&k| k as usize).collect();
+        if size.contains(&0) || out.contains(&0) {
+            return Err("a pool of nothing".into());
+        }
         let resolved = Self::window(window, &kernel, [size[2], size[3]], [out[2], out[3]])?;
+        self.make_up(PoolAxis::NUMBERS * (out[2] + out[3]))?;
         let axes = [0, 1].map(|axis| covered(&resolved, axis, size[axis + 2], out[axis + 2], counts_padding));
         let [Some(rows), Some(columns)] = axes else { return Err("a window covers nothing but padding".into()) };
         let whole = self.kind(input)? == Kind::Int;
@@ -36,6 +40,7 @@ impl Lowering<'_> {
             (self.blocked(input)?, self.blocked_output(output, out)?)
         };
         for (input, output) in from.iter().zip(to.iter()) {
+            self.make_up(PoolAxis::NUMBERS * (rows.len() + columns.len()))?;
             let (rows, columns) = (rows.clone(), columns.clone());
             self.push(Action::Pool(Pool { kind, input, rows, columns, dilation: resolved.dilation, output }))?;
         }
@@ -52,20 +57,26 @@ impl Lowering<'_> {
     }
 }
 
+impl PoolAxis {
+    /// How many numbers of a plan it is as large as.
+    const NUMBERS: usize = size_of::<Self>() / 4;
+}
+
 /// What the windows of an axis cover of `size`; `None` where one covers nothing.
 fn covered(window: &Resolved, axis: usize, size: usize, out: usize, counts_padding: bool) -> Option<Vec<PoolAxis>> {
     let (kernel, step) = (window.kernel[axis], window.dilation[axis]);
     let (begin, end) = (window.begin[axis], window.end[axis]);
     (0..out)
         .map(|i| {
-            let first = (i * window.stride[axis]) as isize - begin as isize;
-            let places = (0..kernel).map(|k| first + (k * step) as isize);
-            let inside = |at: &isize| (0..size as isize).contains(at);
+            let first = i as i128 * window.stride[axis] as i128 - begin as i128;
+            // How many places of the window come before this one.
+            let before = |at: i128| (at - first + step as i128 - 1).div_euclid(step as i128).clamp(0, kernel as i128);
+            let (skipped, inside) = (before(0), before(size as i128));
             // Rounded up, a window may reach beyond the padding.
-            let counted = |at: &isize| *at < (size + end) as isize;
-            let count = places.clone().filter(inside).count();
-            let divisor = if counts_padding { places.clone().filter(counted).count() } else { count };
-            let begin = places.clone().find(inside)? as usize;
+            let counted = before(size as i128 + end as i128);
+            let count = usize::try_from(inside - skipped).ok().filter(|count| *count > 0)?;
+            let divisor = if counts_padding { usize::try_from(counted).ok()? } else { count };
+            let begin = usize::try_from(first + skipped * step as i128).ok()?;
             Some(PoolAxis { begin, count, divisor })
         })
         .collect()

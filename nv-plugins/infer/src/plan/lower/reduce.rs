@@ -91,7 +91,8 @@ impl Lowering<'_> {
         let (input, output) = (self.input(node, 0)?, node.outputs[0]);
         let dims = self.dims(input)?;
         if volume(&dims)? == 0 {
-            self.plain_output(output)?;
+            let place = self.plain_output(output)?;
+            self.plains.insert(output, place);
             return Ok(());
         }
         let axis = axis_of(axis, dims.len())?;
@@ -246,9 +247,14 @@ impl Lowering<'_> {
 
     pub(super) fn non_max_suppression(&mut self, node: &Node, center_point: bool) -> Result<()> {
         let (boxes, scores, output) = (self.input(node, 0)?, self.input(node, 1)?, node.outputs[0]);
-        let (&[batches, count, _], &[_, classes, _]) = (&self.dims(boxes)?[..], &self.dims(scores)?[..]) else {
-            return Err("its boxes and scores have not three dimensions".into());
+        let (&[batches, count, 4], &[batches_too, classes, count_too]) =
+            (&self.dims(boxes)?[..], &self.dims(scores)?[..])
+        else {
+            return Err("its boxes and scores are no lists of boxes and of scores".into());
         };
+        if (batches, count) != (batches_too, count_too) {
+            return Err(format!("{batches}×{count} boxes and the scores of {batches_too}×{count_too}").into());
+        }
         let users = self.links.users(output);
         if users.iter().any(|user| *user != crate::graph::ir::User::Output) {
             return Err("other nodes go on with what it selects, and how much that is depends on data".into());

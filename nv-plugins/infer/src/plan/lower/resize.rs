@@ -34,10 +34,18 @@ impl Lowering<'_> {
             });
             let line = Line { from, to, scale, roi };
             if !(from == to && scale == 1.0 && roi.is_none_or(|roi| roi == (0.0, 1.0))) {
-                taps[axis] = line.taps(resize)?;
+                taps[axis] = self.taps(&line, resize)?;
             }
         }
         self.resample(input, output, taps, resize.extrapolation)
+    }
+}
+
+impl Lowering<'_> {
+    fn taps(&mut self, line: &Line, resize: &Resize) -> Result<Taps> {
+        let width = line.width(resize);
+        self.make_up(line.to.saturating_mul(width).saturating_mul(2))?;
+        line.taps(width, resize)
     }
 }
 
@@ -51,17 +59,20 @@ struct Line {
 }
 
 impl Line {
-    fn taps(&self, resize: &Resize) -> Result<Taps> {
+    /// How many samples of the input each output takes.
+    fn width(&self, resize: &Resize) -> usize {
+        match resize.mode {
+            ResizeMode::Nearest => 1,
+            ResizeMode::Linear => self.reach(1.0, resize.antialias).saturating_mul(2),
+            ResizeMode::Cubic => self.reach(2.0, resize.antialias).saturating_mul(2),
+        }
+    }
+
+    fn taps(&self, width: usize, resize: &Resize) -> Result<Taps> {
         if self.from == 0 {
             return Err("it resizes what has no elements".into());
         }
-        let width = match resize.mode {
-            ResizeMode::Nearest => 1,
-            ResizeMode::Linear => 2 * self.reach(1.0, resize.antialias),
-            ResizeMode::Cubic => 2 * self.reach(2.0, resize.antialias),
-        };
-        // Each of a hostile file's thousands of taps costs memory.
-        if width > 4096 || width.saturating_mul(self.to) > 1 << 24 {
+        if width > 4096 {
             return Err(format!("a resize of {} to {} takes {width} samples for each", self.from, self.to).into());
         }
         let (mut index, mut weight) = (Vec::with_capacity(width * self.to), Vec::with_capacity(width * self.to));
