@@ -8,6 +8,7 @@ use crate::graph::import::import;
 use crate::graph::ir::Graph;
 use crate::graph::op::Op;
 use crate::plan::{Plan, Refusal, Target, lower};
+use crate::text::short_name;
 use crate::{ElementType, InferError, LackingOperator, Model, SessionOptions, TensorInfo, model};
 
 /// Plans of so many sets of input shapes are kept; the one that was not used for longest goes first.
@@ -157,6 +158,7 @@ impl Planned {
         let target = Target { block, buffer_limit: usize::MAX, memory_limit: self.memory_limit };
         let plan = lower(&graph, &target).map_err(|refusal| match refusal {
             Refusal { too_large: true, operator, node, reason } => {
+                let (operator, node) = (short_name(&operator), short_name(&node));
                 let reason = if operator.is_empty() { reason } else { format!("{operator} node {node:?}: {reason}") };
                 Unplanned::Error(InferError::TooLarge { path: path(), reason })
             }
