@@ -1,4 +1,3 @@
-#![allow(dead_code, unused_imports, reason = "the session that uses it is being written")]
 //! Runs a [`Plan`](crate::plan::Plan) on the CPU.
 //!
 //! [`scalar`] computes every kind of step in safe Rust: it is what a step means, what other kernels are tested against, and

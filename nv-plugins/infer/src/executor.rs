@@ -8,7 +8,11 @@ use nv_core::Tensor;
 use rten::{LoadErrorKind, NodeId, RunErrorKind, RunOptions, ThreadPool, Value, ValueOrView, ValueView};
 use rten_onnx::onnx;
 
+use crate::graph::concrete::concrete;
+use crate::graph::import::import;
+use crate::graph::peak::beyond;
 use crate::model::operator_name;
+use crate::text::{short_name, shortened};
 use crate::{ElementType, InferError, Model, TensorInfo, model};
 
 /// A model made ready to run on the CPU.
@@ -28,7 +32,7 @@ impl Executor {
             Ok(Ok(graph)) => graph,
             Ok(Err(e)) => return Err(load_error(model, &e)),
             Err(panicked) => {
-                return Err(InferError::Invalid { path: model.path().into(), reason: panicked });
+                return Err(InferError::Invalid { path: model.path().into(), reason: said(panicked) });
             }
         };
         let ids = |tensors: &[TensorInfo]| -> Result<Vec<NodeId>, InferError> {
@@ -37,7 +41,7 @@ impl Executor {
                 .iter()
                 .map(id)
                 .collect::<Result<_, _>>()
-                .map_err(|e| InferError::Invalid { path: model.path().into(), reason: e.to_string() })
+                .map_err(|e| InferError::Invalid { path: model.path().into(), reason: said(e) })
         };
         let (input_ids, output_ids) = (ids(inputs)?, ids(model.outputs())?);
         let pool = Arc::new(ThreadPool::with_num_threads(threads));
@@ -51,7 +55,7 @@ impl Executor {
         infos: &[TensorInfo],
         inputs: &[(&[usize], &[f32])],
     ) -> Result<Vec<Tensor>, InferError> {
-        let failed = |reason: String| InferError::Run { path: model.path().into(), reason };
+        let failed = |reason: String| InferError::Run { path: model.path().into(), reason: said(reason) };
         let mut values = Vec::with_capacity(inputs.len());
         for ((&id, info), (shape, data)) in self.inputs.iter().zip(infos).zip(inputs) {
             values.push((id, to_value(info.element, shape, data).map_err(failed)?));
@@ -60,13 +64,46 @@ impl Executor {
         let outputs =
             guarded(|| self.graph.run(values, &self.outputs, Some(options))).map_err(failed)?.map_err(|e| {
                 match e.kind() {
-                    RunErrorKind::InvalidInput => {
-                        InferError::Invalid { path: model.path().into(), reason: e.to_string() }
-                    }
+                    RunErrorKind::InvalidInput => InferError::Invalid { path: model.path().into(), reason: said(e) },
                     _ => failed(e.to_string()),
                 }
             })?;
         outputs.into_iter().map(|value| from_value(value).map_err(failed)).collect()
+    }
+}
+
+/// What an input's open dimension is taken for, beside the first.
+const PROBE: usize = 64;
+
+/// Refuses what takes more memory than it may, as far as that shows in the shapes of a graph: rten trusts what a file declares.
+/// Open dimensions are taken for small ones.
+///
+/// # Errors
+/// `TooLarge`, and `Invalid` for shapes that contradict each other.
+pub(crate) fn check_memory(model: &Model, inputs: &[TensorInfo], limit: u64) -> Result<(), InferError> {
+    let invalid = |reason: String| InferError::Invalid { path: model.path().into(), reason };
+    let imported = import(model::parse(model.path(), model.bytes())?).map_err(invalid)?;
+    let mut open = false;
+    let mut size = |(axis, dim): (usize, &crate::Dim)| {
+        dim.fixed().unwrap_or_else(|| {
+            open = true;
+            if axis == 0 { 1 } else { PROBE }
+        })
+    };
+    let shape = |info: &TensorInfo| Some(info.shape.as_ref()?.iter().enumerate().map(&mut size).collect());
+    let Some(shapes) = inputs.iter().map(shape).collect::<Option<Vec<Vec<usize>>>>() else { return Ok(()) };
+    let graph = match concrete(&imported, &shapes) {
+        Ok((graph, _)) => graph,
+        // Sizes that were made up need not go together.
+        Err(_) if open => return Ok(()),
+        Err(reason) => return Err(invalid(reason)),
+    };
+    match beyond(&graph, limit) {
+        Some((id, bytes)) => {
+            let reason = format!("with {} it takes {bytes} bytes, {limit} are the most", graph.value(id).text());
+            Err(InferError::TooLarge { path: model.path().into(), reason })
+        }
+        None => Ok(()),
     }
 }
 
@@ -125,7 +162,7 @@ fn redeclare(model: &Model, inputs: &[TensorInfo]) -> Result<Vec<u8>, InferError
             }
         }
     }
-    proto.write_buf().map_err(|e| InferError::Invalid { path: model.path().into(), reason: e.to_string() })
+    proto.write_buf().map_err(|e| InferError::Invalid { path: model.path().into(), reason: said(e) })
 }
 
 pub(crate) fn dimension(dim: &crate::Dim) -> onnx::Dimension {
@@ -143,16 +180,21 @@ fn load_error(model: &Model, error: &rten::LoadError) -> InferError {
     let path = model.path().to_path_buf();
     match error.kind() {
         LoadErrorKind::OperatorInvalid => {
-            let reason = std::error::Error::source(error).unwrap_or(error).to_string();
+            let reason = said(std::error::Error::source(error).unwrap_or(error));
             let node = error.node().unwrap_or_default();
             let operator = operator_of(model, node)
                 .or_else(|| reason.strip_suffix(NOT_SUPPORTED).map(Into::into))
                 .unwrap_or_else(|| "?".into());
-            InferError::UnsupportedOperator { path, operator, node: node.into(), reason }
+            InferError::UnsupportedOperator { path, operator: short_name(&operator), node: short_name(node), reason }
         }
-        LoadErrorKind::IoError | LoadErrorKind::ParseError => InferError::Damaged { path, reason: error.to_string() },
-        _ => InferError::Invalid { path, reason: error.to_string() },
+        LoadErrorKind::IoError | LoadErrorKind::ParseError => InferError::Damaged { path, reason: said(error) },
+        _ => InferError::Invalid { path, reason: said(error) },
     }
+}
+
+/// What rten says, which quotes names of the file.
+fn said(what: impl std::fmt::Display) -> String {
+    shortened(what, 2000)
 }
 
 /// How rten ends its text about an operator that it does not know.

@@ -14,6 +14,7 @@ pub(crate) mod infer;
 pub(crate) mod ir;
 pub(crate) mod op;
 pub(crate) mod passes;
+pub(crate) mod peak;
 pub(crate) mod shapes;
 pub(crate) mod size;
 #[cfg(test)]

@@ -1,4 +1,3 @@
-#![allow(dead_code, unused_imports, reason = "the executors that use it are being written")]
 //! What executors run: a list of steps over arrays whose sizes are numbers, for one entry of a batch.
 //!
 //! [`lower`] makes it from a fused graph. Some seventy operators become about a dozen kinds of steps
@@ -16,7 +15,9 @@ mod text;
 mod view;
 
 pub(crate) use lower::{Refusal, Target, lower};
-pub(crate) use memory::{MemoryPlan, Slot};
+pub(crate) use memory::MemoryPlan;
+#[cfg(test)]
+pub(crate) use memory::Slot;
 pub(crate) use step::{
     Action, Activation, ArgMax, Conv, Function, Gather, Map, MatMul, NonMaxSuppression, Pool, PoolAxis, PoolKind,
     Reduce, Resample, Residual, Shuffle, Softmax, Step, Taps, TopK,

@@ -12,6 +12,7 @@ use crate::graph::import::import;
 use crate::graph::ir::Graph;
 use crate::graph::op::Op;
 use crate::plan::{Plan, Port, Refusal, lower};
+use crate::text::short_name;
 use crate::{Device, ElementType, Engine, InferError, LackingOperator, Model, SessionOptions, TensorInfo, model};
 
 /// Plans of so many sets of input shapes are kept; the one that was not used for longest goes first.
@@ -232,6 +233,7 @@ impl Planned {
             concrete(&self.graph, shapes).map_err(|reason| InferError::Invalid { path: path(), reason })?;
         lower(&graph, &backend.target(self.memory_limit)).map_err(|refusal| match refusal {
             Refusal { too_large: true, operator, node, reason } => {
+                let (operator, node) = (short_name(&operator), short_name(&node));
                 let reason = if operator.is_empty() { reason } else { format!("{operator} node {node:?}: {reason}") };
                 Unplanned::Error(InferError::TooLarge { path: path(), reason })
             }

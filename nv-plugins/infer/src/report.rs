@@ -198,11 +198,12 @@ impl GraphReport {
             fused.list = lines(&graph, &graph.nodes);
         }
         report.fused = Some(fused);
-        report.measure(&graph, &whole, options);
+        drop(nodes);
+        report.measure(graph, &whole, options);
         report
     }
 
-    fn measure(&mut self, graph: &Graph, imported: &Graph, options: &GraphOptions) {
+    fn measure(&mut self, graph: Graph, imported: &Graph, options: &GraphOptions) {
         let mut sizes: BTreeMap<String, i64> = BTreeMap::new();
         let given = options.sizes.iter().map(|(name, n)| (name, *n));
         for (name, n) in given.chain(self.batch.as_ref().map(|batch| (batch, 1))) {
@@ -219,7 +220,7 @@ impl GraphReport {
             self.unknown = Some(format!("depends on the size of {}{more}", names.join(", ")));
             return;
         }
-        self.cost = entry_cost(graph, &sizes);
+        self.cost = entry_cost(&graph, &sizes);
         if self.cost.is_none() {
             self.unknown = Some("not every shape is known".into());
         }
@@ -228,6 +229,8 @@ impl GraphReport {
             fixed_shape(&shape)
         });
         let Some(shapes) = shapes.collect::<Option<Vec<_>>>() else { return };
+        // A graph may be large, and the plan's is another.
+        drop(graph);
         // Whether or not it is free, each entry of a batch is computed by itself.
         let batch = options.batch.max(1);
         match planned(imported, &shapes, batch, options) {

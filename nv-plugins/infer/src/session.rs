@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use nv_core::Tensor;
 
-use crate::executor::Executor;
+use crate::executor::{Executor, check_memory};
 use crate::planned::{Output, Planned, Unplanned};
 use crate::{Batching, Device, Dim, Engine, InferError, LackingOperator, Model, TensorInfo};
 
@@ -65,7 +65,7 @@ pub struct Session {
 
 /// What computes the graph.
 enum Runner {
-    Planned(Planned),
+    Planned(Box<Planned>),
     Rten { executor: Box<Executor>, lacking: Vec<LackingOperator> },
 }
 
@@ -104,8 +104,9 @@ impl Session {
             }
         }
         let runner = match Planned::new(model, &inputs, options) {
-            Ok(planned) => Runner::Planned(planned),
+            Ok(planned) => Runner::Planned(Box::new(planned)),
             Err(Unplanned::Lacking(lacking)) => {
+                check_memory(model, &inputs, options.memory_limit)?;
                 let executor = Executor::new(model, &inputs, reshape, options.threads.max(1));
                 Runner::Rten { executor: Box::new(executor.map_err(|e| with_reasons(e, &lacking))?), lacking }
             }
@@ -343,7 +344,8 @@ impl std::fmt::Debug for Session {
 
 /// The error of the engine that was to stand in, with what our own lacks: either would do.
 fn with_reasons(error: InferError, lacking: &[LackingOperator]) -> InferError {
-    let own: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+    // A few are enough to go by.
+    let own: Vec<String> = lacking.iter().take(8).map(ToString::to_string).collect();
     match error {
         InferError::UnsupportedOperator { path, operator, node, reason } => {
             let reason = format!("{reason} (our own engine lacks {})", own.join("; "));

@@ -51,6 +51,7 @@ impl Executor {
 
     /// Before each step, fills memory that holds nothing at that time with values that spoil whatever depends on them: for
     /// tests.
+    #[cfg(test)]
     pub(crate) fn poisoned(mut self) -> Self {
         self.poison = true;
         self

@@ -1,7 +1,5 @@
 //! The memory that a plan works in: one stretch of floats, one of whole numbers, and the constants.
 
-use std::sync::Arc;
-
 use super::aligned::AlignedFloats;
 use crate::plan::{ArrayId, Kind, Plan, Span, Values};
 
@@ -74,6 +72,7 @@ impl Memory {
     }
 
     /// Memory of a few arrays, with what they hold: for a step by itself.
+    #[cfg(test)]
     pub(crate) fn of_arrays(arrays: &[Values]) -> Self {
         let (mut floats, mut ints, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for values in arrays {

@@ -9,10 +9,10 @@ mod reduce;
 mod selection;
 
 use super::Memory;
-use super::memory::{Others, Written};
+use super::memory::Others;
 use crate::plan::{Action, Span, View};
 
-pub(crate) use elementwise::{ERF_DENOMINATOR, ERF_NUMERATOR, erf, unary};
+pub(crate) use elementwise::{ERF_DENOMINATOR, ERF_NUMERATOR, unary};
 
 /// Does what the step says.
 ///

@@ -70,7 +70,7 @@ impl MemoryPlan {
         let mut compared: usize = 0;
         for (done, mut slot) in slots.into_iter().enumerate() {
             compared = compared.saturating_add(done);
-            let buffers = plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.kind == slot.kind);
+            let mut buffers = plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.kind == slot.kind);
             let place = if compared <= comparisons {
                 let places = buffers.filter_map(|(index, buffer)| {
                     let (offset, slack) = buffer.gap(&slot, limit)?;
@@ -80,7 +80,10 @@ impl MemoryPlan {
                 places.min().map(|(_, _, index, offset)| (index, offset))
             } else {
                 // At the end of the newest buffer.
-                buffers.last().map(|(index, buffer)| (index, buffer.len)).filter(|(_, end)| slot.len <= limit - end)
+                buffers
+                    .next_back()
+                    .map(|(index, buffer)| (index, buffer.len))
+                    .filter(|(_, end)| slot.len <= limit - end)
             };
             let (index, offset) = place.unwrap_or_else(|| {
                 plan.buffers.push(Buffer { kind: slot.kind, len: 0, slots: Vec::new() });

@@ -41,9 +41,13 @@ fn convolutions() {
     table.refused("a negative pad", k3().attribute_list("pads", &[-1, 0, 0, 0]), &[of, "pads is [-1, 0, 0, 0]"]);
     table.refused("a pad without end", k3().attribute_list("pads", &[i64::MAX; 4]), &[of, "pads is"]);
     table.refused("a list of many", k3().attribute_list("strides", &[1; 100_000]), &["strides has 100000 numbers"]);
-    table.analysed("pads of 1e9", k3().attribute_list("pads", &[HUGE; 4]), &["N×4×2000000006×2000000006 is not known"]);
+    table.analysed(
+        "pads of 1e9",
+        k3().attribute_list("pads", &[HUGE; 4]),
+        &["1×4×2000000006×2000000006 takes 64000000384000000576 bytes"],
+    );
     let pad = |n| k3().attribute_list("pads", &[n, 0, n, 0]);
-    table.analysed("pads of 10 GB", pad(50_000_000), &["N×4×100000006×6 takes 28800001792 bytes"]);
+    table.analysed("pads of 10 GB", pad(50_000_000), &["1×4×100000006×6 takes 9600000576 bytes"]);
     let no_channels = picture().input("z", &[1.into(), 1.into(), 9.into(), 9.into()]);
     let file = one(no_channels.initializer("w", &[0, 1, 1 << 30, 1 << 30], &[]), "Conv", &["z", "w"]);
     table.refused("a huge kernel of no channels", file, &["weights of 0×1×1073741824×1073741824 without channels"]);
@@ -64,7 +68,7 @@ fn convolutions() {
     table.analysed(
         "strides of 1e9",
         t().attribute_list("strides", &[HUGE; 2]),
-        &["N×2×7000000003×7000000003 is not known"],
+        &["1×2×7000000003×7000000003 takes 392000000336000000072 bytes"],
     );
     table.analysed("padding of 1e9", t().attribute_list("output_padding", &[0, HUGE]), &["10×1000000010"]);
     table.done();
@@ -83,7 +87,7 @@ fn pools() {
     table.refused("windows of padding alone", all_padding, &["a window of 2 lies wholly in a padding"]);
     let wide =
         pool("AveragePool", &[HUGE, HUGE]).attribute_list("pads", &[HUGE - 1; 4]).attribute("count_include_pad", 1);
-    table.analysed("a kernel of 1e9 that fits", wide, &["N×4×1000000007×1000000007 is not known"]);
+    table.analysed("a kernel of 1e9 that fits", wide, &["1×4×1000000007×1000000007 takes 16000000224000000784 bytes"]);
     let spread = pool("MaxPool", &[1 << 30, 1]).attribute_list("dilations", &[1 << 30, 1]);
     table.refused("a kernel spread beyond", spread, &["a window of 1152921503533105153 over 8"]);
     let flat = one(OnnxBuilder::new().input("x", &[1.into(), 4.into()]), "MaxPool", &["x"]);
@@ -116,7 +120,7 @@ fn shapes_that_constants_name() {
     table.refused("three repeats", by("Tile", &[1, 2, 3]), &["Tile node", "3 repeats of 1×4×8×8"]);
     table.refused("repeats below zero", by("Tile", &[1, 1, 1, -1]), &["a shape with -1"]);
     table.refused("repeats beyond", by("Tile", &[1, 1, 1, i64::MAX]), &["Tile node", "63 bits"]);
-    table.analysed("repeats to 10 GB", by("Tile", &[1, 1, 10_000, 4000]), &["N×4×80000×32000 takes 122880000000"]);
+    table.analysed("repeats to 10 GB", by("Tile", &[1, 1, 10_000, 4000]), &["1×4×80000×32000 takes 40960000000"]);
     table.refused("pads for two axes", by("Pad", &[1, 1, 1, 1]), &["Pad node", "4 pads for 4 axes"]);
     table.refused("pads that leave nothing", by("Pad", &[0, 0, -5, 0, 0, 0, -5, 0]), &["axis 2 padded to -2"]);
     table.refused(
@@ -129,7 +133,7 @@ fn shapes_that_constants_name() {
     table.analysed(
         "pads to 10 GB",
         by("Pad", &[0, 0, 10_000, 0, 0, 0, 10_000, 30_000]),
-        &["N×4×20008×30008 takes 28819203072"],
+        &["1×4×20008×30008 takes 9606401024"],
     );
     let reflected = by("Pad", &[0, 0, 8, 0, 0, 0, 0, 0]).attribute_text("mode", "reflect");
     table.refused("a reflection of more than there is", reflected, &["Reflect pads of 8 and 0"]);
@@ -228,7 +232,7 @@ fn scales() {
         table.refused("a scale", resize(&[1.0, 1.0, scale, 1.0]), &["Resize node \"Resize_y\" (x float", &expected]);
     }
     table.refused("two scales", resize(&[1.0, 1.0]), &["2 scales or sizes for 4 axes"]);
-    table.analysed("scales to 10 GB", resize(&[1.0, 1.0, 6000.0, 6000.0]), &["N×4×48000×48000", "takes 110592000000"]);
+    table.analysed("scales to 10 GB", resize(&[1.0, 1.0, 6000.0, 6000.0]), &["1×4×48000×48000 takes 36864000000"]);
     table.analysed("scales to nothing", resize(&[1.0, 1.0, 1e-30, 1.0]), &["N×4×0×8"]);
     let sizes = |sizes: &[i64]| one(picture().integers("s", sizes), "Resize", &["x", "", "", "s"]);
     table.refused("a size below zero", sizes(&[1, 4, -8, 8]), &["a shape with -8"]);

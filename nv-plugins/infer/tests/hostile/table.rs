@@ -9,7 +9,7 @@ use crate::limits::measured;
 use crate::walk::{Refusal, walk};
 
 /// What a file may take, and as much again as it has for each of `PER_BYTE`.
-const MEMORY: usize = 64 << 20;
+const MEMORY: usize = 96 << 20;
 const PER_BYTE: usize = 8;
 const TIME: Duration = Duration::from_secs(2);
 

@@ -1,5 +1,4 @@
 use crate::cpu::Memory;
-use crate::graph::op::Unary;
 use crate::plan::{Activation, Conv, Picture, Residual};
 
 use super::unary;

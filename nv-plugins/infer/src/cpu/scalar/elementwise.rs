@@ -1,13 +1,11 @@
 //! Functions of the elements at one index.
 
-use std::array;
-
 use crate::ElementType;
 use crate::cpu::Memory;
 use crate::cpu::memory::{Others, Written};
 use crate::cpu::walk::walk;
 use crate::graph::op::{Binary, Unary};
-use crate::plan::{Function, Kind, Map, Span};
+use crate::plan::{Function, Kind, Map};
 
 use super::{Element, Seen, by_kind};
 

@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use crate::cpu::Memory;
 use crate::cpu::memory::{Others, Written};
 use crate::cpu::walk::walk;
-use crate::graph::op::Reduction;
 use crate::plan::{ArgMax, Kind, NonMaxSuppression, Span, TopK};
 
 use super::{Element, Seen, by_kind};

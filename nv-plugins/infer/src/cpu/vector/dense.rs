@@ -14,9 +14,8 @@ use std::sync::Arc;
 
 use super::finish::Finish;
 use super::packed::{Key, Packed, by_channel};
-use super::places::{Source, Target, places};
 use super::region::{self, Atom, Region};
-use super::{Cut, Run, ranges};
+use super::{Cut, ranges};
 use crate::cpu::aligned::AlignedFloats;
 use crate::cpu::simd::Instructions;
 use crate::plan::{Conv, Picture, Span};

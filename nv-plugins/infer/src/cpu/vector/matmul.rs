@@ -26,7 +26,6 @@ pub(super) struct Multiplying {
     begins: [isize; 4],
     /// The batch's dimensions, with the steps of the same four.
     batch: Vec<(usize, [isize; 4])>,
-    rows: usize,
     depth: usize,
     columns: usize,
     /// From row to row, and from column to column, of the same four; those of the left and right matrix along the depth.
@@ -99,7 +98,7 @@ impl Multiplying {
             packed,
             begins,
             batch: batch.collect(),
-            rows: m.rows,
+
             depth: m.depth,
             columns: m.columns,
             row_steps: [m.output.strides[rank], m.left.strides[rank], 0, added(rank)],

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::places::{Source, Target, places};
+use super::places::{Source, places};
 use super::{Cut, Run, ranges};
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
