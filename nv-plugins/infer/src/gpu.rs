@@ -8,6 +8,8 @@
 
 mod adapter;
 mod arena;
+#[cfg(test)]
+mod bench;
 mod cache;
 mod context;
 mod error;
@@ -19,7 +21,7 @@ mod shader;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tuning;
 mod weights;
 

@@ -216,6 +216,41 @@ impl Executor {
     }
 }
 
+#[cfg(test)]
+impl Executor {
+    pub(crate) fn text(&self, i: usize) -> String {
+        let s = &self.shared;
+        let t = Tuning::of(s.context.description(), &s.context.device().limits());
+        let p = shader::program(&s.plan.steps[i].action, &s.plan.arrays, &t).unwrap();
+        format!(
+            "groups {:?} fma {} lines {} stores {} loads {}",
+            p.groups,
+            p.source.matches("fma(").count(),
+            p.source.lines().count(),
+            p.source.matches("out[").count(),
+            p.source.matches("x[").count()
+        )
+    }
+}
+#[cfg(test)]
+pub(crate) const REP: usize = 10;
+#[cfg(test)]
+impl Executor {
+    /// BENCH
+    pub(crate) fn only(&self, i: usize) {
+        let context = &self.shared.context;
+        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let Dispatch { kernel, resources, groups: [x, y] } = &self.dispatches[i];
+        for _ in 0..REP {
+            kernel.dispatch(&mut pass, resources, [*x, *y, 1]);
+        }
+        drop(pass);
+        let s = context.queue().submit([encoder.finish()]);
+        context.wait(&s, Duration::from_secs(600)).unwrap();
+    }
+}
+
 impl InFlight {
     /// Waits for the run and appends what each output has to its vector, entry by entry; then does the steps that are not for
     /// the device.
@@ -333,21 +368,23 @@ fn dispatches(
     checks: Checks,
     programs: &[Program],
 ) -> Result<Vec<Dispatch>, GpuError> {
-    // Of each kernel the places of its arrays, and its tables.
+    // Of each kernel the places of its arrays with its sizes, and its tables.
     let (mut places, mut tables) = (Vec::new(), Vec::new());
-    let mut ranges = Vec::new();
+    let (mut place_ranges, mut table_ranges) = (Vec::new(), Vec::new());
     for program in programs {
+        let mut words = Vec::new();
         for operand in &program.operands {
             match operand {
                 Operand::Array { id, offset, lanes } => {
-                    let place = shader::place(&plan.arrays, *id, *offset, *lanes);
-                    ranges.push(put(&mut places, &place, false));
+                    words.extend(shader::place(&plan.arrays, *id, *offset, *lanes));
                 }
-                Operand::Table(words) => ranges.push(put(&mut tables, words, true)),
-                Operand::Weights { .. } => ranges.push(0..0),
+                Operand::Table(numbers) => table_ranges.push(put(&mut tables, numbers)),
+                Operand::Weights { .. } => {}
             }
         }
-        pad(&mut places);
+        words.extend(&program.sizes);
+        words.resize(words.len().next_multiple_of(4), 0);
+        place_ranges.push(put(&mut places, &words));
     }
     let upload = |what, words: &mut Vec<u32>, usage| {
         pad(words);
@@ -357,47 +394,35 @@ fn dispatches(
     let places = upload("places of arrays", &mut places, wgpu::BufferUsages::UNIFORM)?;
     let tables = upload("tables of steps", &mut tables, wgpu::BufferUsages::STORAGE)?;
 
-    let mut ranges = ranges.into_iter();
+    let mut table_ranges = table_ranges.into_iter();
     let mut dispatches = Vec::with_capacity(programs.len());
-    for (program, step) in programs.iter().zip(&plan.steps) {
+    for ((program, step), place_range) in programs.iter().zip(&plan.steps).zip(&place_ranges) {
         let kernel = context.kernel(Shader { label: program.label, source: &program.source }, checks)?;
-        let ranges: Vec<_> = ranges.by_ref().take(program.operands.len()).collect();
         // Weights have buffers of their own, which must live until they are bound.
-        let packed = match &step.action {
-            Action::Conv(conv) => {
-                let packing = program.operands.iter().find_map(|operand| match operand {
-                    Operand::Weights { packing, uniform } => Some((*packing, *uniform)),
-                    _ => None,
-                });
-                packing.map(|(packing, uniform)| weights.buffer(context, conv, packing, uniform)).transpose()?
+        let mut packed = Vec::new();
+        for operand in &program.operands {
+            if let (Operand::Weights { packing, space }, Action::Conv(conv)) = (operand, &step.action) {
+                packed.push(weights.buffer(context, conv, *packing, *space)?);
             }
-            _ => None,
-        };
-        let is_placed = |(operand, _): &(&Operand, &std::ops::Range<usize>)| matches!(operand, Operand::Array { .. });
-        let placed: Vec<_> = program.operands.iter().zip(&ranges).filter(is_placed).map(|(_, range)| range).collect();
-        let all = placed.first().map_or(0, |first| first.start)..placed.last().map_or(0, |last| last.end);
-        let mut buffers = vec![part(&places, &all)];
-        for (operand, range) in program.operands.iter().zip(&ranges) {
-            buffers.push(match (operand, &packed) {
-                (Operand::Array { id, .. }, _) => arena.binding(*id),
-                (Operand::Table(_), _) => part(&tables, range),
-                (Operand::Weights { .. }, Some(buffer)) => buffer.as_entire_buffer_binding(),
-                (Operand::Weights { .. }, None) => {
-                    let reason = "its kernel has weights, but it is no convolution".into();
-                    return Err(GpuError::Plan { node: step.node.clone(), reason });
-                }
-            });
+        }
+        let mut packed = packed.iter();
+        let mut buffers = vec![part(&places, place_range)];
+        for operand in &program.operands {
+            let binding = match operand {
+                Operand::Array { id, .. } => Some(arena.binding(*id)),
+                Operand::Table(_) => table_ranges.next().map(|range| part(&tables, &range)),
+                Operand::Weights { .. } => packed.next().map(wgpu::Buffer::as_entire_buffer_binding),
+            };
+            buffers.extend(binding);
         }
         dispatches.push(Dispatch { resources: context.bind(&kernel, &buffers)?, kernel, groups: program.groups });
     }
     Ok(dispatches)
 }
 
-/// Adds words, from a place on where they can be bound if that is asked for; gives where they are.
-fn put(all: &mut Vec<u32>, words: &[u32], aligned: bool) -> std::ops::Range<usize> {
-    if aligned {
-        pad(all);
-    }
+/// Adds words, from a place on where they can be bound; gives where they are.
+fn put(all: &mut Vec<u32>, words: &[u32]) -> std::ops::Range<usize> {
+    pad(all);
     let start = all.len();
     all.extend_from_slice(words);
     start..all.len()

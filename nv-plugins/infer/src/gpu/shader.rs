@@ -1,8 +1,8 @@
 //! From a step to the WGSL that computes it.
 //!
-//! Each kind of step has a module that writes the text of its kernel, with all shapes as constants: drivers unroll loops whose
-//! ends they know. Where arrays lie, and where in an array a step begins, is no part of the text but comes in a small uniform,
-//! so that equal steps have equal texts, which are compiled once.
+//! Each kind of step has a module that writes the text of its kernel. Where arrays lie, and where in an array a step begins, is
+//! no part of the text but comes in a small uniform, so that equal steps have equal texts, which are compiled once. For
+//! convolutions, which take drivers long to compile, sizes of pictures come with it.
 //!
 //! A dispatch's third dimension is the entry of the batch. No kernel knows how many entries there are, and none exchanges
 //! anything between entries: what is computed of one does not depend on the others.
@@ -26,9 +26,9 @@ mod tiled;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use crate::gpu::tuning::Tuning;
+use crate::gpu::tuning::{Space, Tuning};
 use crate::gpu::weights::Packing;
-use crate::plan::{Action, Array, ArrayId, Kind, View};
+use crate::plan::{Action, Array, ArrayId, Kind, Picture, View};
 
 /// A kernel for one step.
 #[derive(Debug)]
@@ -36,8 +36,10 @@ pub(super) struct Program {
     /// What kind of step it is for, as errors name it.
     pub(super) label: &'static str,
     pub(super) source: String,
-    /// What it is bound to, from binding 1 on. Binding 0 are the places of the arrays among them ([`place`]).
+    /// What it is bound to, from binding 1 on. Binding 0 has the places of the arrays among them ([`place`]), and then the
+    /// sizes.
     pub(super) operands: Vec<Operand>,
+    pub(super) sizes: Vec<u32>,
     /// How many workgroups there are for one entry.
     pub(super) groups: [u32; 2],
 }
@@ -50,7 +52,7 @@ pub(super) enum Operand {
     /// Numbers of the step itself, as bits.
     Table(Arc<[u32]>),
     /// The weights of the step, which is a convolution.
-    Weights { packing: Packing, uniform: bool },
+    Weights { packing: Packing, space: Space },
 }
 
 /// Writes the kernel for a step; `None` where the step can't be done on a device, for needing what is known only in a run.
@@ -140,12 +142,14 @@ struct Draft<'a> {
     begin: Code,
     operands: Vec<Operand>,
     placed: usize,
+    /// By name.
+    sizes: Vec<(String, u32)>,
 }
 
 impl<'a> Draft<'a> {
     fn new(arrays: &'a [Array], tuning: &'a Tuning) -> Self {
-        let (head, begin, operands) = Default::default();
-        Self { arrays, tuning, head, begin, operands, placed: 0 }
+        let (head, begin, operands, sizes) = Default::default();
+        Self { arrays, tuning, head, begin, operands, placed: 0, sizes }
     }
 
     fn kind(&self, id: ArrayId) -> Kind {
@@ -180,33 +184,56 @@ impl<'a> Draft<'a> {
         self.operands.push(Operand::Table(words.into()));
     }
 
-    /// Binds the weights of the step as `w`, `len` times four numbers.
-    fn weights(&mut self, packing: Packing, len: usize) {
-        let binding = self.operands.len() + 1;
-        let uniform = self.tuning.uniform_weights && len * 16 <= self.tuning.max_uniform_bytes;
-        if uniform {
-            line!(self.head, "@group(0) @binding({binding}) var<uniform> w: array<vec4<f32>, {len}>;");
-        } else {
-            line!(self.head, "@group(0) @binding({binding}) var<storage, read> w: array<vec4<f32>>;");
+    /// Gives the kernel a number under a name, without its being part of the text.
+    fn size(&mut self, name: &str, value: usize) {
+        self.sizes.push((name.to_owned(), value as u32));
+    }
+
+    /// The strides of a picture, in what it is taken by, as `{name}_block`, `{name}_row`, `{name}_column`.
+    fn strides(&mut self, name: &str, picture: &Picture) {
+        for (part, stride) in ["block", "row", "column"].into_iter().zip(picture.strides) {
+            self.size(&format!("{name}_{part}"), if picture.block == 1 { stride } else { stride / 4 });
         }
-        self.operands.push(Operand::Weights { packing, uniform });
+    }
+
+    /// Binds weights of the step, which are `len` fours, under a name.
+    fn weights(&mut self, name: &str, packing: Packing, len: usize) {
+        let binding = self.operands.len() + 1;
+        let space = self.tuning.space(len);
+        match space {
+            // Its length is part of the text.
+            Space::Uniform { len } => {
+                line!(self.head, "@group(0) @binding({binding}) var<uniform> {name}: array<vec4<f32>, {len}>;");
+            }
+            Space::Storage => {
+                line!(self.head, "@group(0) @binding({binding}) var<storage, read> {name}: array<vec4<f32>>;");
+            }
+        }
+        self.operands.push(Operand::Weights { packing, space });
     }
 
     /// Ends a kernel whose workgroups are `groups` for an entry, of `workgroup` invocations each. In the body `group` is the
     /// workgroup and `lane` the invocation in it.
     fn finish(self, label: &'static str, workgroup: usize, body: Code, groups: [usize; 2]) -> Program {
-        let (head, begin, n) = (self.head.0, self.begin.0, self.placed);
+        let (head, begin) = (self.head.0, self.begin.0);
+        let n = self.placed + self.sizes.len().div_ceil(4);
+        let mut sizes = Code::default();
+        for (i, (name, _)) in self.sizes.iter().enumerate() {
+            line!(sizes, "    let {name} = place[{}].{};", self.placed + i / 4, LANES[i % 4]);
+        }
         let subgroup =
             if body.0.contains("subgroup_lane") { ", @builtin(subgroup_invocation_id) subgroup_lane: u32" } else { "" };
         let source = format!(
             "@group(0) @binding(0) var<uniform> place: array<vec4<u32>, {n}>;
 {head}@compute @workgroup_size({workgroup})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32{subgroup}) {{
-{begin}{body}}}
+{begin}{sizes}{body}}}
 ",
+            sizes = sizes.0,
             body = body.0
         );
-        Program { label, source, operands: self.operands, groups: groups.map(|n| n as u32) }
+        let sizes = self.sizes.into_iter().map(|(_, value)| value).collect();
+        Program { label, source, operands: self.operands, sizes, groups: groups.map(|n| n as u32) }
     }
 
     /// Ends a kernel that does the same for each `i` below `count`.
@@ -215,6 +242,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         self.finish(label, workgroup, code, groups)
     }
 }
+
+/// The components of a vector.
+const LANES: [&str; 4] = ["x", "y", "z", "w"];
 
 /// The most workgroups in one dimension of a dispatch.
 const MAX_GROUPS: usize = 65535;

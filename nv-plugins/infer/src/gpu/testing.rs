@@ -30,7 +30,7 @@ pub(crate) fn tuning(context: &Context, family: Option<ConvFamily>) -> Tuning {
 }
 
 /// A plan of one step, whose arrays are all inputs and all outputs.
-fn single(action: Action, arrays: &[Values]) -> Plan {
+pub(crate) fn single(action: Action, arrays: &[Values]) -> Plan {
     let len = |values: &Values| match values {
         Values::Floats(values) => (Kind::Float, values.len()),
         Values::Ints(values) => (Kind::Int, values.len()),

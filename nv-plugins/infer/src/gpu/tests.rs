@@ -21,7 +21,7 @@ const MODELS: [&str; 5] = [
 ];
 
 /// The plan of a model for one entry, open sizes being 96.
-fn plan(model: &Model, context: &Context, max_batch: usize) -> Arc<Plan> {
+pub(crate) fn plan(model: &Model, context: &Context, max_batch: usize) -> Arc<Plan> {
     let graph = import(model::parse(model.path(), model.bytes()).unwrap()).unwrap();
     let shape = |info: &crate::TensorInfo| {
         let dims = info.shape.as_ref().expect("a detector's input has a shape");
@@ -33,7 +33,7 @@ fn plan(model: &Model, context: &Context, max_batch: usize) -> Arc<Plan> {
 }
 
 /// Numbers for the inputs of so many entries, which differ.
-fn inputs(plan: &Plan, entries: usize) -> Vec<Vec<f32>> {
+pub(crate) fn inputs(plan: &Plan, entries: usize) -> Vec<Vec<f32>> {
     let input = |port: &crate::plan::Port| {
         let len = plan.array(port.array).len * entries;
         (0..len).map(|i| (i as f32 * 0.37).sin() * 2.0).collect()
@@ -46,13 +46,13 @@ fn entry(inputs: &[Vec<f32>], entries: usize, n: usize) -> Vec<&[f32]> {
     inputs.iter().map(|all| &all[all.len() / entries * n..][..all.len() / entries]).collect()
 }
 
-fn run(executor: &mut Executor, plan: &Plan, entries: usize, inputs: &[&[f32]]) -> Vec<Vec<f32>> {
+pub(crate) fn run(executor: &mut Executor, plan: &Plan, entries: usize, inputs: &[&[f32]]) -> Vec<Vec<f32>> {
     let mut outputs = vec![Vec::new(); plan.outputs.len()];
     executor.run(entries, inputs, &mut outputs).unwrap();
     outputs
 }
 
-fn slices(inputs: &[Vec<f32>]) -> Vec<&[f32]> {
+pub(crate) fn slices(inputs: &[Vec<f32>]) -> Vec<&[f32]> {
     inputs.iter().map(Vec::as_slice).collect()
 }
 

@@ -32,7 +32,26 @@ pub(crate) enum ConvFamily {
     Uniform,
 }
 
+/// Where the weights of a convolution are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Space {
+    Storage,
+    /// In a uniform buffer of so many fours.
+    Uniform {
+        len: usize,
+    },
+}
+
 impl Tuning {
+    /// Where `len` fours of weights go. There are but two lengths of uniform buffers, for the sake of few kernels.
+    pub(super) fn space(&self, len: usize) -> Space {
+        let fits = |class: &usize| len <= *class && class * 16 <= self.max_uniform_bytes;
+        match [1 << 10, 1 << 12].into_iter().find(fits) {
+            Some(len) if self.uniform_weights => Space::Uniform { len },
+            _ => Space::Storage,
+        }
+    }
+
     /// The rules for an adapter.
     pub(crate) fn of(adapter: &AdapterDescription, limits: &wgpu::Limits) -> Self {
         // Eight lanes hold 32 weights.
@@ -45,7 +64,13 @@ impl Tuning {
         let is_llvmpipe = adapter.family == AdapterFamily::Llvmpipe;
         Self {
             family,
-            workgroup: if is_llvmpipe { 16 } else { 64 },
+            workgroup: if let Some(w) = std::env::var("WG").ok().and_then(|v| v.parse().ok()) {
+                w
+            } else if is_llvmpipe {
+                16
+            } else {
+                64
+            },
             // llvmpipe reads them in half the time.
             uniform_weights: family != ConvFamily::Shared,
             max_uniform_bytes: (limits.max_uniform_buffer_binding_size as usize).min(1 << 16),

@@ -3,6 +3,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::gpu::context::Context;
 use crate::gpu::error::GpuError;
+use crate::gpu::tuning::Space;
 use crate::plan::{Activation, Conv};
 
 /// The weights of a model's convolutions on a device, in the order in which kernels read them. All plans of the model, which
@@ -12,11 +13,10 @@ pub(crate) struct Weights {
     packed: Mutex<HashMap<Key, wgpu::Buffer>>,
 }
 
-/// [`Conv::key`], the order, and whether it is a uniform buffer.
-type Key = (usize, Packing, bool);
+/// [`Conv::key`], the order, and where.
+type Key = (usize, Packing, Space);
 
-/// An order of weights. Everything is in fours; after the weights come the bias and, where there are any, the slopes, one for
-/// each output channel; and at the end enough that eight lanes can read from any place on.
+/// An order of weights. Everything is in fours, of which eight lanes may read eight at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Packing {
     /// By blocks of `tile` output channels; in one, by the steps of the sum; in one, `inner` input numbers one after another,
@@ -25,6 +25,9 @@ pub(crate) enum Packing {
     /// A step is a tap of a block of four input channels (`inner` is 4, taps vary faster than blocks); or of a planar picture
     /// a row of taps of a channel, or with `inner` 1 a single one.
     Tiles { tile: usize, inner: usize, planar: bool },
+    /// What goes with the tiles: by blocks of `tile` output channels their bias, or zeros; in another eight or more, where
+    /// there are any, their slopes.
+    Tails { tile: usize },
     /// By blocks of four channels; in one, by taps, then the bias and the slopes.
     Depthwise,
 }
@@ -43,14 +46,24 @@ impl Packing {
 
     /// How many fours there are in all.
     pub(super) fn len(self, conv: &Conv) -> usize {
-        let tails = 1 + usize::from(has_slopes(conv));
         match self {
             Self::Tiles { tile, inner, planar } => {
                 let tiles = conv.output.channels.div_ceil(tile);
-                tiles * (Self::steps(conv, inner, planar) * Self::step_len(tile, inner) + tails * tile / 4) + 8
+                tiles * Self::steps(conv, inner, planar) * Self::step_len(tile, inner)
             }
+            Self::Tails { tile } => conv.output.channels.div_ceil(tile) * Self::tail_len(conv, tile),
             Self::Depthwise => conv.output.blocks() * Self::depthwise_len(conv) + 8,
         }
+    }
+
+    /// Fours of bias and slopes of a tile.
+    pub(super) fn tail_len(conv: &Conv, tile: usize) -> usize {
+        Self::slopes_at(tile) * (1 + usize::from(has_slopes(conv)))
+    }
+
+    /// Where the slopes of a tile begin.
+    pub(super) fn slopes_at(tile: usize) -> usize {
+        (tile / 4).next_multiple_of(8)
     }
 
     /// Fours of a block of channels.
@@ -81,11 +94,13 @@ impl Packing {
                         }
                     }
                 }
-                let tiles = outs.div_ceil(tile);
-                let mut tail = tiles * steps * step_len;
-                for values in [bias, slopes] {
-                    packed[tail..][..values.len()].copy_from_slice(values);
-                    tail += tiles * tile;
+            }
+            Self::Tails { tile } => {
+                let (len, slopes_at) = (Self::tail_len(conv, tile) * 4, Self::slopes_at(tile) * 4);
+                for (values, start) in [(bias, 0), (slopes, slopes_at)] {
+                    for (o, value) in values.iter().enumerate() {
+                        packed[o / tile * len + start + o % tile] = *value;
+                    }
                 }
             }
             Self::Depthwise => {
@@ -116,15 +131,21 @@ impl Weights {
         context: &Context,
         conv: &Conv,
         packing: Packing,
-        uniform: bool,
+        space: Space,
     ) -> Result<wgpu::Buffer, GpuError> {
         let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (conv.key, packing, uniform);
+        let key = (conv.key, packing, space);
         if let Some(buffer) = packed.get(&key) {
             return Ok(buffer.clone());
         }
-        let usage = if uniform { wgpu::BufferUsages::UNIFORM } else { wgpu::BufferUsages::STORAGE };
-        let values = packing.pack(conv);
+        let mut values = packing.pack(conv);
+        let usage = match space {
+            Space::Storage => wgpu::BufferUsages::STORAGE,
+            Space::Uniform { len } => {
+                values.resize(len * 4, 0.0);
+                wgpu::BufferUsages::UNIFORM
+            }
+        };
         let buffer = context.upload("weights", bytemuck::cast_slice(&values), usage)?;
         packed.insert(key, buffer.clone());
         Ok(buffer)
@@ -161,8 +182,10 @@ mod tests {
         let packed = packing.pack(&conv(3, 2, [1, 1]));
         assert_eq!(packed.len(), packing.len(&conv(3, 2, [1, 1])) * 4);
         assert_eq!(packed[..16], [1., 3., 5., 0., 0., 0., 0., 0., 2., 4., 6., 0., 0., 0., 0., 0.]);
-        assert_eq!(packed[16..32], [0.0; 16]);
-        assert_eq!(packed[32..36], [-1., -2., -3., 0.]);
+        assert_eq!(packed[16..], [0.0; 16]);
+        let tails = Packing::Tails { tile: 8 }.pack(&conv(9, 2, [1, 1]));
+        assert_eq!(tails[..8], [-1., -2., -3., -4., -5., -6., -7., -8.]);
+        assert_eq!((tails.len(), tails[32], tails[33]), (64, -9., 0.));
         // A row of three taps of a planar picture; rounded up to eight lanes.
         let packing = Packing::Tiles { tile: 4, inner: 3, planar: true };
         let packed = packing.pack(&conv(2, 1, [2, 3]));

@@ -4,11 +4,13 @@
 //! Weights come by one load for eight lanes, each of which takes four of them, and are handed round
 //! ([`ConvFamily::Broadcast`]); or all lanes load the same.
 
+use std::collections::BTreeSet;
+
 use crate::gpu::tuning::{ConvFamily, Tuning};
 use crate::gpu::weights::Packing;
 use crate::plan::{Activation, Conv, Kind, Picture, Residual};
 
-use super::{Code, Draft, Element, Program, function, line};
+use super::{Code, Draft, Element, LANES, Program, function, line};
 
 /// How a kernel's work is cut.
 struct Cut {
@@ -23,7 +25,7 @@ struct Cut {
 }
 
 /// The most multiply-adds in a loop's body: more takes drivers long to compile.
-const MAX_BODY: usize = 1600;
+const MAX_BODY: usize = 800;
 
 pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     let cut = Cut::of(step, draft.tuning);
@@ -40,45 +42,83 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     if let Some((picture, _)) = &step.residual {
         draft.array("res", picture.array, picture.offset, Element::Four(Kind::Float));
     }
-    draft.weights(packing, packing.len(step));
+    draft.weights("w", packing, packing.len(step));
+    let tails = Packing::Tails { tile: cut.tile };
+    draft.weights("tails", tails, tails.len(step));
     epilogue_function(step, &mut draft);
 
-    let workgroup = draft.tuning.workgroup;
+    let (workgroup, output) = (draft.tuning.workgroup, &step.output);
     let broadcast = draft.tuning.family == ConvFamily::Broadcast;
-    let kernel = Writer { step, cut: &cut, planar, inner, broadcast, workgroup };
+    let writer = Writer { step, cut: &cut, planar, inner, broadcast, workgroup };
+    writer.sizes(&mut draft);
     let mut body = Code::default();
-    let units = kernel.pixels(&mut body);
-    kernel.begin_sums(&mut body);
-    kernel.add_up(&mut body);
-    kernel.store(&mut body);
-    draft.finish("Conv", workgroup, body, [units.div_ceil(workgroup), step.output.channels.div_ceil(cut.tile)])
+    writer.pixels(&mut body);
+    writer.begin_sums(&mut body);
+    writer.add_up(&mut body);
+    writer.store(&mut body);
+    let groups = [cut.units(output).div_ceil(workgroup), output.channels.div_ceil(cut.tile)];
+    draft.finish("Conv", workgroup, body, groups)
 }
 
 impl Cut {
+    /// The cheapest one.
     fn of(step: &Conv, tuning: &Tuning) -> Self {
-        let outs = step.output.channels;
+        let (output, planar) = (&step.output, step.input.block == 1);
         let dense = |p: &Picture| p.strides[1] == p.width * p.strides[2];
         let flat = step.kernel == [1, 1]
             && step.stride == [1, 1]
             && step.pad == [0, 0]
-            && [&step.input, &step.output].into_iter().all(dense)
+            && [&step.input, output].into_iter().all(dense)
             && step.residual.as_ref().is_none_or(|(p, _)| dense(p))
-            && [step.input.height, step.input.width] == [step.output.height, step.output.width];
-        let pixels = 4.min(if flat { step.output.width * step.output.height } else { step.output.width });
-        // The widest tile that is not mostly empty in the end.
-        let widest = (tuning.max_sums / pixels.max(1)).clamp(8, 32);
-        let tile = [32, 16, 8]
-            .into_iter()
-            .filter(|tile| *tile <= widest)
-            .min_by_key(|tile| {
-                let padded = outs.div_ceil(*tile) * tile;
-                // What is loaded for each pixel again and again, as much as eight sums.
-                padded * (tile + 8) / tile
-            })
-            .unwrap_or(8);
-        let inner = if step.input.block == 1 { 1 } else { 4 };
-        let rows = step.kernel[1] * inner * tile * pixels <= MAX_BODY;
-        Self { tile, pixels, rows, flat }
+            && [step.input.height, step.input.width] == [output.height, output.width];
+        let mut best = (f64::INFINITY, Self { tile: 4, pixels: 1, rows: false, flat });
+        for (tile, pixels) in (4..=32).step_by(4).flat_map(|tile| [1, 2, 4, 8].map(|pixels| (tile, pixels))) {
+            for rows in [true, false] {
+                let cut = Self { tile, pixels, rows, flat };
+                let taps = if rows { step.kernel[1] } else { 1 };
+                let body = taps * if planar { 1 } else { 4 } * tile * pixels;
+                let allowed = tile * pixels <= tuning.max_sums && body <= MAX_BODY;
+                if (allowed || (tile, pixels, rows) == (4, 1, false)) && (!flat || rows) {
+                    let cost = cut.cost(step, tuning);
+                    if cost < best.0 {
+                        best = (cost, cut);
+                    }
+                }
+            }
+        }
+        best.1
+    }
+
+    /// What a channel and row of taps costs in all, in the time that a load of a number takes, as measured with llvmpipe.
+    fn cost(&self, step: &Conv, tuning: &Tuning) -> f64 {
+        let (output, planar) = (&step.output, step.input.block == 1);
+        let (taps, repeats) = if self.rows { (step.kernel[1], 1) } else { (1, step.kernel[1]) };
+        let lanes = if planar { 1 } else { 4 };
+        let columns: BTreeSet<usize> =
+            (0..self.pixels).flat_map(|j| (0..taps).map(move |k| j * step.stride[1] + k * step.dilation[1])).collect();
+        let loads = if self.flat { self.pixels } else { columns.len() } * lanes;
+        let inner = if planar { taps } else { 4 };
+        let steps = if planar { 1 } else { taps };
+        let fours = steps * Packing::step_len(self.tile, inner);
+        let weights = if tuning.family == ConvFamily::Broadcast { fours / 8 } else { fours } * 4;
+        let sums = self.tile * self.pixels;
+        let each = loads as f64
+            + weights as f64 * if tuning.uniform_weights { 0.44 } else { 1.0 }
+            + (sums * taps * lanes) as f64 * 0.011
+            // A loop keeps them aside for lanes that have left it.
+            + sums as f64 * 0.035;
+        let units = self.units(output);
+        let tiles = output.channels.div_ceil(self.tile);
+        each * (repeats * tiles * units.next_multiple_of(tuning.workgroup)) as f64
+    }
+
+    /// How many invocations there are for all pixels.
+    fn units(&self, output: &Picture) -> usize {
+        if self.flat {
+            (output.width * output.height).div_ceil(self.pixels)
+        } else {
+            output.width.div_ceil(self.pixels) * output.height
+        }
     }
 }
 
@@ -116,8 +156,6 @@ struct Writer<'a> {
     workgroup: usize,
 }
 
-const LANE: [&str; 4] = ["x", "y", "z", "w"];
-
 impl Writer<'_> {
     fn taps(&self) -> std::ops::Range<usize> {
         0..if self.cut.rows { self.step.kernel[1] } else { 1 }
@@ -127,57 +165,76 @@ impl Writer<'_> {
         self.cut.tile / 4
     }
 
-    /// Strides of a picture in what it is taken by.
-    fn strides(picture: &Picture) -> [usize; 3] {
-        if picture.block == 1 { picture.strides } else { picture.strides.map(|s| s / 4) }
+    /// Whether the last tile has fewer blocks than the others.
+    fn is_ragged(&self) -> bool {
+        !self.step.output.blocks().is_multiple_of(self.quads())
     }
 
-    /// Says which pixels an invocation has. How many invocations are needed for all.
-    fn pixels(&self, code: &mut Code) -> usize {
-        let (output, n) = (&self.step.output, self.cut.pixels);
-        let invocation = format!("group.x * {}u + lane", self.workgroup);
+    /// What the text leaves open.
+    fn sizes(&self, draft: &mut Draft<'_>) {
+        let (input, output) = (&self.step.input, &self.step.output);
+        draft.strides("x", input);
+        draft.strides("out", output);
+        if let Some((picture, _)) = &self.step.residual {
+            draft.strides("res", picture);
+        }
+        draft.size("channels", if self.planar { input.channels } else { input.blocks() });
+        draft.size("steps", Packing::steps(self.step, self.inner, self.planar));
+        if self.is_ragged() {
+            draft.size("blocks", output.blocks());
+        }
         if self.cut.flat {
-            let count = output.width * output.height;
-            // Neighbours in memory are neighbours in the workgroup.
+            draft.size("count", output.width * output.height);
+            return;
+        }
+        draft.size("across", output.width.div_ceil(self.cut.pixels));
+        draft.size("units", self.cut.units(output));
+        draft.size("width", output.width);
+        draft.size("x_height", input.height);
+        draft.size("x_width", input.width);
+        draft.size("top", self.step.pad[0]);
+        draft.size("left", self.step.pad[1]);
+    }
+
+    /// Says which pixels an invocation has.
+    fn pixels(&self, code: &mut Code) {
+        let n = self.cut.pixels;
+        if self.cut.flat {
             for j in 0..n {
+                // Neighbours in memory are neighbours in the workgroup.
                 let first = format!("group.x * {}u + {}u + lane", self.workgroup * n, self.workgroup * j);
                 line!(code, "    let p{j} = {first};");
-                line!(code, "    let q{j} = min(p{j}, {}u);", count - 1);
+                line!(code, "    let q{j} = min(p{j}, count - 1u);");
             }
-            return count.div_ceil(n);
+            return;
         }
-        let across = output.width.div_ceil(n);
-        let units = across * output.height;
-        line!(code, "    let unit = min({invocation}, {}u);", units - 1);
-        line!(code, "    let y = unit / {across}u;");
-        line!(code, "    let x0 = (unit % {across}u) * {n}u;");
-        line!(code, "    let inside = {invocation} < {units}u;");
+        line!(code, "    let number = group.x * {}u + lane;", self.workgroup);
+        line!(code, "    let unit = min(number, units - 1u);");
+        line!(code, "    let y = unit / across;");
+        line!(code, "    let x0 = (unit - y * across) * {n}u;");
+        line!(code, "    let inside = number < units;");
         let [dy, dx] = self.step.stride;
-        let [top, left] = self.step.pad;
-        line!(code, "    let iy = i32(y * {dy}u) - {top};");
-        line!(code, "    let ix = i32(x0 * {dx}u) - {left};");
-        let [_, _, column] = Self::strides(&self.step.input);
-        for offset in self.offsets() {
-            if self.cut.rows {
-                self.column(code, offset, &format!("ix + {offset}"), column, "    ");
+        line!(code, "    let iy = i32(y * {dy}u) - i32(top);");
+        line!(code, "    let ix = i32(x0 * {dx}u) - i32(left);");
+        if self.cut.rows {
+            for offset in self.offsets() {
+                self.column(code, offset, &format!("ix + {offset}"));
             }
         }
-        units
     }
 
     /// Input columns that the pixels need, from the first one's first on; with a loop over taps, of one tap.
-    fn offsets(&self) -> std::collections::BTreeSet<usize> {
+    fn offsets(&self) -> BTreeSet<usize> {
         let (stride, dilation) = (self.step.stride[1], self.step.dilation[1]);
         let taps = self.taps();
         (0..self.cut.pixels).flat_map(|j| taps.clone().map(move |k| j * stride + k * dilation)).collect()
     }
 
     /// Declares where in a row the column is, and whether it is there.
-    fn column(&self, code: &mut Code, offset: usize, column: &str, stride: usize, indent: &str) {
-        let width = self.step.input.width;
-        line!(code, "{indent}let o{offset} = u32(clamp({column}, 0, {})) * {stride}u;", width - 1);
+    fn column(&self, code: &mut Code, offset: usize, column: &str) {
+        line!(code, "        let o{offset} = u32(clamp({column}, 0, i32(x_width) - 1)) * x_column;");
         if self.can_miss(1) {
-            line!(code, "{indent}let m{offset} = {column} >= 0 && {column} < {width};");
+            line!(code, "        let m{offset} = {column} >= 0 && {column} < i32(x_width);");
         }
     }
 
@@ -189,92 +246,68 @@ impl Writer<'_> {
         step.pad[axis] > 0 || reach >= size
     }
 
-    /// Fours that are loaded from `base` on, as many as `count`, by name `{name}{n}`, or the text that gives each.
-    fn load(&self, code: &mut Code, name: &str, base: &str, count: usize, indent: &str) -> Vec<String> {
+    /// Fours that are loaded from `base` of `array` on, as many as `count`: the text that gives each. Broadcast, they are
+    /// loaded by eights as `{name}{n}`.
+    fn load(&self, code: &mut Code, [name, array, base]: [&str; 3], count: usize) -> Vec<String> {
         if self.broadcast {
             for load in 0..count.div_ceil(8) {
-                line!(code, "{indent}let {name}{load} = w[{base} + {}u + (subgroup_lane & 7u)];", load * 8);
+                line!(code, "        let {name}{load} = {array}[{base} + {}u + (subgroup_lane & 7u)];", load * 8);
             }
             (0..count).map(|n| format!("subgroupBroadcast({name}{}, {}u)", n / 8, n % 8)).collect()
         } else {
-            (0..count).map(|n| format!("w[{base} + {n}u]")).collect()
+            (0..count).map(|n| format!("{array}[{base} + {n}u]")).collect()
         }
-    }
-
-    fn steps(&self) -> usize {
-        Packing::steps(self.step, self.inner, self.planar)
-    }
-
-    fn step_len(&self) -> usize {
-        Packing::step_len(self.cut.tile, self.inner)
-    }
-
-    /// Where the bias begins.
-    fn tail(&self) -> usize {
-        self.step.output.channels.div_ceil(self.cut.tile) * self.steps() * self.step_len()
     }
 
     fn begin_sums(&self, code: &mut Code) {
-        let quads = self.quads();
-        if self.step.bias.is_some() {
-            let base = format!("{}u + group.y * {quads}u", self.tail());
-            let bias = self.load(code, "b", &base, quads, "    ");
-            for (q, bias) in bias.iter().enumerate() {
-                line!(code, "    let bias{q} = {bias};");
-            }
-        }
-        for q in 0..quads {
-            let first = if self.step.bias.is_some() { format!("bias{q}") } else { "vec4<f32>(0.0)".into() };
-            (0..self.cut.pixels).for_each(|j| line!(code, "    var c{q}_{j} = {first};"));
+        let base = format!("group.y * {}u", Packing::tail_len(self.step, self.cut.tile));
+        let bias = self.load(code, ["b", "tails", &base], self.quads());
+        for (q, bias) in bias.iter().enumerate() {
+            line!(code, "    let bias{q} = {bias};");
+            (0..self.cut.pixels).for_each(|j| line!(code, "    var c{q}_{j} = bias{q};"));
         }
     }
 
     /// The loops over channels and taps.
     fn add_up(&self, code: &mut Code) {
-        let (step, input) = (self.step, &self.step.input);
-        let [channel, row, column] = Self::strides(input);
-        let channels = if self.planar { input.channels } else { input.blocks() };
-        let (steps, len) = (self.steps(), self.step_len());
-        line!(code, "    for (var c = 0u; c < {channels}u; c++) {{");
-        let rows = step.kernel[0];
+        let ([rows, columns], [down, across]) = (self.step.kernel, self.step.dilation);
+        let len = Packing::step_len(self.cut.tile, self.inner);
+        line!(code, "    for (var c = 0u; c < channels; c++) {{");
         let mut index = String::from("c");
         if !self.cut.flat {
             line!(code, "    for (var j = 0; j < {rows}; j++) {{");
-            line!(code, "        let r = iy + j * {};", step.dilation[0]);
-            let height = input.height;
-            line!(code, "        let line = x_at + c * {channel}u + u32(clamp(r, 0, {})) * {row}u;", height - 1);
+            line!(code, "        let r = iy + j * {down};");
+            let row = "u32(clamp(r, 0, i32(x_height) - 1)) * x_row";
+            line!(code, "        let line = x_at + c * x_block + {row};");
             if self.can_miss(0) {
-                line!(code, "        let is_row = r >= 0 && r < {height};");
+                line!(code, "        let is_row = r >= 0 && r < i32(x_height);");
             }
             index = format!("(c * {rows}u + u32(j))");
             if !self.cut.rows {
-                line!(code, "    for (var k = 0; k < {}; k++) {{", step.kernel[1]);
-                index = format!("({index} * {}u + u32(k))", step.kernel[1]);
+                line!(code, "    for (var k = 0; k < {columns}; k++) {{");
+                index = format!("({index} * {columns}u + u32(k))");
                 for offset in self.offsets() {
-                    let at = format!("ix + {offset} + k * {}", step.dilation[1]);
-                    self.column(code, offset, &at, column, "        ");
+                    self.column(code, offset, &format!("ix + {offset} + k * {across}"));
                 }
             }
         }
-        self.read(code, channel, column);
+        self.read(code);
         // A step for each tap of a row; of a planar picture one for all of them.
         let steps_here = if self.planar { 1 } else { self.taps().len() };
         let index = if steps_here > 1 { format!("{index} * {steps_here}u") } else { index };
-        line!(code, "        let at = (group.y * {steps}u + {index}) * {len}u;");
+        line!(code, "        let at = (group.y * steps + {index}) * {len}u;");
         for t in 0..steps_here {
-            self.multiply(code, t);
+            self.multiply(code, t, len);
         }
-        if !self.cut.flat {
-            line!(code, "{}", if self.cut.rows { "    }" } else { "    } }" });
-        }
-        line!(code, "    }}");
+        let loops = if self.cut.flat { 1 } else { 2 } + usize::from(!self.cut.rows);
+        line!(code, "    {}", "}".repeat(loops));
     }
 
     /// Reads what the step at hand needs of the picture, as `x{column}`; where pixels are counted through, as `x{pixel}`.
-    fn read(&self, code: &mut Code, channel: usize, column: usize) {
+    fn read(&self, code: &mut Code) {
         if self.cut.flat {
             for j in 0..self.cut.pixels {
-                line!(code, "        var x{j} = x[x_at + c * {channel}u + q{j} * {column}u];");
+                line!(code, "        var x{j} = x[x_at + c * x_block + q{j} * x_column];");
                 self.cut_channels(code, &format!("x{j}"));
             }
             return;
@@ -296,80 +329,78 @@ impl Writer<'_> {
 
     /// Drops what is beyond the last channel, which may be anything.
     fn cut_channels(&self, code: &mut Code, name: &str) {
-        let (channels, blocks) = (self.step.input.channels, self.step.input.blocks());
+        let channels = self.step.input.channels;
         if !self.planar && !channels.is_multiple_of(4) {
-            for lane in &LANE[channels % 4..] {
-                line!(code, "        {name}.{lane} = select(0.0, {name}.{lane}, c < {}u);", blocks - 1);
+            for lane in &LANES[channels % 4..] {
+                line!(code, "        {name}.{lane} = select(0.0, {name}.{lane}, c < channels - 1u);");
             }
         }
     }
 
-    /// Adds the products of one step, the `t`th of those at hand.
-    fn multiply(&self, code: &mut Code, t: usize) {
-        let (quads, len) = (self.quads(), self.step_len());
+    /// Adds the products of one step, the `t`th of those at hand. Sums are gone through one after another, and each takes all
+    /// of its products: so they stay in registers, if not all of them.
+    fn multiply(&self, code: &mut Code, t: usize, len: usize) {
+        let quads = self.quads();
         let base = format!("at + {}u", t * len);
-        let weights = self.load(code, &format!("v{t}_"), &base, self.inner * quads, "        ");
-        let (stride, dilation) = (self.step.stride[1], self.step.dilation[1]);
-        for k in 0..self.inner {
-            for q in 0..quads {
-                let weight = format!("t{t}_{k}_{q}");
-                line!(code, "        let {weight} = {};", weights[k * quads + q]);
-                for j in 0..self.cut.pixels {
-                    let x = match (self.cut.flat, self.planar) {
-                        (true, true) => format!("x{j}"),
-                        (true, false) => format!("x{j}.{}", LANE[k]),
-                        (false, true) => format!("x{}", j * stride + k * dilation),
-                        (false, false) => format!("x{}.{}", j * stride + t * dilation, LANE[k]),
-                    };
-                    line!(code, "        c{q}_{j} = fma({weight}, F({x}), c{q}_{j});");
+        let weights = self.load(code, [&format!("v{t}_"), "w", &base], self.inner * quads);
+        for q in 0..quads {
+            for k in 0..self.inner {
+                line!(code, "        let t{t}_{k}_{q} = {};", weights[k * quads + q]);
+            }
+            for j in 0..self.cut.pixels {
+                for k in 0..self.inner {
+                    let x = self.factor(j, t, k);
+                    line!(code, "        c{q}_{j} = fma(t{t}_{k}_{q}, F({x}), c{q}_{j});");
                 }
             }
         }
     }
 
+    /// The input number of the step that pixel `j` has its `k`th product from.
+    fn factor(&self, j: usize, t: usize, k: usize) -> String {
+        let (stride, dilation) = (self.step.stride[1], self.step.dilation[1]);
+        match (self.cut.flat, self.planar) {
+            (true, true) => format!("x{j}"),
+            (true, false) => format!("x{j}.{}", LANES[k]),
+            (false, true) => format!("x{}", j * stride + k * dilation),
+            (false, false) => format!("x{}.{}", j * stride + t * dilation, LANES[k]),
+        }
+    }
+
     fn store(&self, code: &mut Code) {
-        let (step, quads, output) = (self.step, self.quads(), &self.step.output);
-        let slopes = matches!(step.activation, Some(Activation::PRelu(_)));
+        let (tile, quads) = (self.cut.tile, self.quads());
+        let slopes = matches!(self.step.activation, Some(Activation::PRelu(_)));
         if slopes {
-            let tiles = output.channels.div_ceil(self.cut.tile);
-            let base = format!("{}u + group.y * {quads}u", self.tail() + tiles * quads);
-            let loaded = self.load(code, "s", &base, quads, "    ");
+            let (len, start) = (Packing::tail_len(self.step, tile), Packing::slopes_at(tile));
+            let loaded = self.load(code, ["s", "tails", &format!("group.y * {len}u + {start}u")], quads);
             loaded.iter().enumerate().for_each(|(q, s)| line!(code, "    let slope{q} = {s};"));
         }
-        let ragged = !output.blocks().is_multiple_of(quads);
         for j in 0..self.cut.pixels {
-            let condition = if self.cut.flat {
-                format!("p{j} < {}u", output.width * output.height)
-            } else if output.width.is_multiple_of(self.cut.pixels) {
-                "inside".into()
-            } else {
-                format!("inside && x0 + {j}u < {}u", output.width)
-            };
-            line!(code, "    if ({condition}) {{");
-            let at = |picture: &Picture, name: &str| {
-                let [block, row, column] = Self::strides(picture);
+            let at = |name: &str| {
                 let pixel = if self.cut.flat {
-                    format!("q{j} * {column}u")
+                    format!("q{j} * {name}_column")
                 } else {
-                    format!("y * {row}u + (x0 + {j}u) * {column}u")
+                    format!("y * {name}_row + (x0 + {j}u) * {name}_column")
                 };
-                (format!("{name}_at + group.y * {}u + {pixel}", block * quads), block)
+                format!("{name}_at + group.y * {quads}u * {name}_block + {pixel}")
             };
-            let (to, block) = at(output, "out");
-            line!(code, "        let to = {to};");
-            let mut residual = None;
-            if let Some((picture, _)) = &step.residual {
-                let (other, block) = at(picture, "res");
-                line!(code, "        let other = {other};");
-                residual = Some(block);
+            let condition =
+                if self.cut.flat { format!("p{j} < count") } else { format!("inside && x0 + {j}u < width") };
+            line!(code, "    if ({condition}) {{");
+            line!(code, "        let to = {};", at("out"));
+            if self.step.residual.is_some() {
+                line!(code, "        let other = {};", at("res"));
             }
             for q in 0..quads {
-                let r = residual.map_or("F(0.0)".into(), |block| format!("res[other + {}u]", q * block));
+                let r = if self.step.residual.is_some() {
+                    format!("res[other + {q}u * res_block]")
+                } else {
+                    "F(0.0)".into()
+                };
                 let s = if slopes { format!("slope{q}") } else { "F(0.0)".into() };
-                let store = format!("out[to + {}u] = finish(c{q}_{j}, {r}, {s});", q * block);
-                if ragged {
-                    let blocks = output.blocks();
-                    line!(code, "        if (group.y * {quads}u + {q}u < {blocks}u) {{ {store} }}");
+                let store = format!("out[to + {q}u * out_block] = finish(c{q}_{j}, {r}, {s});");
+                if self.is_ragged() {
+                    line!(code, "        if (group.y * {quads}u + {q}u < blocks) {{ {store} }}");
                 } else {
                     line!(code, "        {store}");
                 }

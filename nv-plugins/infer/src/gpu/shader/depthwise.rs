@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 
 use crate::gpu::tuning::{ConvFamily, Tuning};
 use crate::gpu::weights::Packing;
-use crate::plan::{Activation, Conv, Kind, Picture};
+use crate::plan::{Activation, Conv, Kind};
 
 use super::{Code, Draft, Element, Program, conv, line};
 
 /// The most multiply-adds of fours in a kernel.
 const MAX_BODY: usize = 320;
+
+/// The most loads and stores in a kernel.
+const MAX_ACCESSES: usize = 64;
 
 pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     let patch = patch(step, draft.tuning);
@@ -21,25 +24,37 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     if let Some((picture, _)) = &step.residual {
         draft.array("res", picture.array, picture.offset, four);
     }
-    draft.weights(Packing::Depthwise, Packing::Depthwise.len(step));
+    draft.weights("w", Packing::Depthwise, Packing::Depthwise.len(step));
     conv::epilogue_function(step, &mut draft);
 
     let workgroup = draft.tuning.workgroup;
     let tiles = [output.height.div_ceil(patch[0]), output.width.div_ceil(patch[1])];
     let units = tiles[0] * tiles[1];
+    for (name, picture) in [("x", input), ("out", output)] {
+        draft.strides(name, picture);
+        draft.size(&format!("{name}_height"), picture.height);
+        draft.size(&format!("{name}_width"), picture.width);
+    }
+    if let Some((picture, _)) = &step.residual {
+        draft.strides("res", picture);
+    }
+    draft.size("across", tiles[1]);
+    draft.size("units", units);
+    draft.size("top", step.pad[0]);
+    draft.size("left", step.pad[1]);
     let mut body = Code::default();
     line!(body, "    let number = group.x * {workgroup}u + lane;");
-    line!(body, "    let unit = min(number, {}u);", units - 1);
-    line!(body, "    let y0 = unit / {}u * {}u;", tiles[1], patch[0]);
-    line!(body, "    let x0 = unit % {}u * {}u;", tiles[1], patch[1]);
-    line!(body, "    let iy = i32(y0 * {}u) - {};", step.stride[0], step.pad[0]);
-    line!(body, "    let ix = i32(x0 * {}u) - {};", step.stride[1], step.pad[1]);
+    line!(body, "    let unit = min(number, units - 1u);");
+    line!(body, "    let y0 = unit / across * {}u;", patch[0]);
+    line!(body, "    let x0 = unit % across * {}u;", patch[1]);
+    line!(body, "    let iy = i32(y0 * {}u) - i32(top);", step.stride[0]);
+    line!(body, "    let ix = i32(x0 * {}u) - i32(left);", step.stride[1]);
     let writer = Writer { step, patch, unrolled: is_unrolled(step) };
     let broadcast = draft.tuning.family == ConvFamily::Broadcast;
     writer.weights(&mut body, broadcast);
     writer.columns(&mut body);
     writer.add_up(&mut body);
-    writer.store(&mut body, units);
+    writer.store(&mut body);
     draft.finish("Conv", workgroup, body, [units.div_ceil(workgroup), output.blocks()])
 }
 
@@ -48,19 +63,34 @@ fn is_unrolled(step: &Conv) -> bool {
     step.kernel[0] * step.kernel[1] <= 49
 }
 
-/// Rows and columns of an invocation.
+/// Rows and columns of an invocation: those with which least is read.
 fn patch(step: &Conv, tuning: &Tuning) -> [usize; 2] {
     let taps = step.kernel[0] * step.kernel[1];
+    let [height, width] = [step.output.height, step.output.width];
     if !is_unrolled(step) {
         return [1, 1];
     }
-    let wanted = if tuning.max_sums >= 64 { [4, 4] } else { [4, 1] };
-    let mut patch = [wanted[0].min(step.output.height), wanted[1].min(step.output.width)];
-    while patch[0] * patch[1] * taps > MAX_BODY && patch != [1, 1] {
-        let longer = usize::from(patch[1] > patch[0]);
-        patch[longer] = patch[longer].div_ceil(2);
-    }
-    patch
+    let cost = |patch: &[usize; 2]| {
+        let offsets = |axis| offsets(step, *patch, axis).len();
+        let units = height.div_ceil(patch[0]) * width.div_ceil(patch[1]);
+        // A result is written, and the weights are read for each patch, in half the time.
+        let each = offsets(0) * offsets(1) + patch[0] * patch[1] + taps.div_ceil(16);
+        each * units.next_multiple_of(tuning.workgroup)
+    };
+    let patches = [1, 2, 4, 8].into_iter().flat_map(|rows| [1, 2, 4, 8].map(|columns| [rows, columns]));
+    let fits = |[rows, columns]: &[usize; 2]| {
+        let sums = rows * columns * 4;
+        let accesses =
+            offsets(step, [*rows, *columns], 0).len() * offsets(step, [*rows, *columns], 1).len() + rows * columns;
+        sums <= tuning.max_sums.min(64) && rows * columns * taps <= MAX_BODY && accesses <= MAX_ACCESSES
+    };
+    patches.filter(fits).min_by_key(cost).unwrap_or([1, 1])
+}
+
+/// Distances of what a patch reads from its first pixel's first tap along an axis.
+fn offsets(step: &Conv, patch: [usize; 2], axis: usize) -> BTreeSet<usize> {
+    let (stride, dilation, taps) = (step.stride[axis], step.dilation[axis], step.kernel[axis]);
+    (0..patch[axis]).flat_map(|j| (0..taps).map(move |k| j * stride + k * dilation)).collect()
 }
 
 struct Writer<'a> {
@@ -98,18 +128,11 @@ impl Writer<'_> {
         }
     }
 
-    /// Distances of what is read from the first pixel's first tap along an axis.
-    fn offsets(&self, axis: usize) -> BTreeSet<usize> {
-        let (stride, dilation, taps) = (self.step.stride[axis], self.step.dilation[axis], self.step.kernel[axis]);
-        (0..self.patch[axis]).flat_map(|j| (0..taps).map(move |k| j * stride + k * dilation)).collect()
-    }
-
     fn columns(&self, code: &mut Code) {
-        let (width, column) = (self.step.input.width, self.step.input.strides[2] / 4);
         if self.unrolled {
-            for offset in self.offsets(1) {
-                line!(code, "    let o{offset} = u32(clamp(ix + {offset}, 0, {})) * {column}u;", width - 1);
-                line!(code, "    let m{offset} = ix + {offset} >= 0 && ix + {offset} < {width};");
+            for offset in offsets(self.step, self.patch, 1) {
+                line!(code, "    let o{offset} = u32(clamp(ix + {offset}, 0, i32(x_width) - 1)) * x_column;");
+                line!(code, "    let m{offset} = ix + {offset} >= 0 && ix + {offset} < i32(x_width);");
             }
         }
         for y in 0..self.patch[0] {
@@ -118,33 +141,26 @@ impl Writer<'_> {
     }
 
     fn add_up(&self, code: &mut Code) {
-        let (step, input) = (self.step, &self.step.input);
-        let (height, width) = (input.height, input.width);
-        let [block, row, column] = input.strides.map(|s| s / 4);
+        let step = self.step;
+        let row = "u32(clamp(r, 0, i32(x_height) - 1)) * x_row";
         if !self.unrolled {
             let [rows, columns] = step.kernel;
             line!(code, "    for (var j = 0; j < {rows}; j++) {{ for (var k = 0; k < {columns}; k++) {{");
             line!(code, "        let r = iy + j * {};", step.dilation[0]);
             line!(code, "        let s = ix + k * {};", step.dilation[1]);
-            line!(code, "        let inside = r >= 0 && r < {height} && s >= 0 && s < {width};");
-            line!(
-                code,
-                "        let from_pixel = u32(clamp(r, 0, {})) * {row}u + u32(clamp(s, 0, {})) * {column}u;",
-                height - 1,
-                width - 1
-            );
-            line!(code, "        let value = select(F(0.0), x[x_at + group.y * {block}u + from_pixel], inside);");
+            line!(code, "        let inside = r >= 0 && r < i32(x_height) && s >= 0 && s < i32(x_width);");
+            line!(code, "        let pixel = {row} + u32(clamp(s, 0, i32(x_width) - 1)) * x_column;");
+            line!(code, "        let value = select(F(0.0), x[x_at + group.y * x_block + pixel], inside);");
             line!(code, "        c0_0 = fma(w[at + u32(j * {columns} + k)], value, c0_0);");
             line!(code, "    }} }}");
             return;
         }
-        for offset in self.offsets(0) {
+        for offset in offsets(step, self.patch, 0) {
             line!(code, "    {{");
             line!(code, "        let r = iy + {offset};");
-            line!(code, "        let is_row = r >= 0 && r < {height};");
-            let line_at = format!("x_at + group.y * {block}u + u32(clamp(r, 0, {})) * {row}u", height - 1);
-            line!(code, "        let line = {line_at};");
-            for column in self.offsets(1) {
+            line!(code, "        let is_row = r >= 0 && r < i32(x_height);");
+            line!(code, "        let line = x_at + group.y * x_block + {row};");
+            for column in offsets(step, self.patch, 1) {
                 line!(code, "        let x{column} = select(F(0.0), x[line + o{column}], is_row && m{column});");
             }
             for y in 0..self.patch[0] {
@@ -168,32 +184,18 @@ impl Writer<'_> {
         (distance.is_multiple_of(dilation) && distance / dilation < self.step.kernel[axis]).then(|| distance / dilation)
     }
 
-    fn store(&self, code: &mut Code, units: usize) {
-        let output = &self.step.output;
+    fn store(&self, code: &mut Code) {
         let slope = if matches!(self.step.activation, Some(Activation::PRelu(_))) { "slope" } else { "F(0.0)" };
-        line!(code, "    if (number < {units}u) {{");
+        line!(code, "    if (number < units) {{");
         for y in 0..self.patch[0] {
             for x in 0..self.patch[1] {
-                let axes = [("y0", y, output.height, self.patch[0]), ("x0", x, output.width, self.patch[1])];
-                let conditions: Vec<String> = axes
-                    .into_iter()
-                    .filter(|(_, n, size, patch)| *n > 0 && !size.is_multiple_of(*patch))
-                    .map(|(name, n, size, _)| format!("{name} + {n}u < {size}u"))
-                    .collect();
-                let at = |picture: &Picture, name: &str| {
-                    let [block, row, column] = picture.strides.map(|s| s / 4);
-                    format!("{name}_at + group.y * {block}u + (y0 + {y}u) * {row}u + (x0 + {x}u) * {column}u")
+                let at = |name: &str| {
+                    let pixel = format!("(y0 + {y}u) * {name}_row + (x0 + {x}u) * {name}_column");
+                    format!("{name}[{name}_at + group.y * {name}_block + {pixel}]")
                 };
-                let r = match &self.step.residual {
-                    Some((picture, _)) => format!("res[{}]", at(picture, "res")),
-                    None => "F(0.0)".into(),
-                };
-                let store = format!("out[{}] = finish(c{y}_{x}, {r}, {slope});", at(output, "out"));
-                if conditions.is_empty() {
-                    line!(code, "        {store}");
-                } else {
-                    line!(code, "        if ({}) {{ {store} }}", conditions.join(" && "));
-                }
+                let r = if self.step.residual.is_some() { at("res") } else { "F(0.0)".into() };
+                let store = format!("{} = finish(c{y}_{x}, {r}, {slope});", at("out"));
+                line!(code, "        if (y0 + {y}u < out_height && x0 + {x}u < out_width) {{ {store} }}");
             }
         }
         line!(code, "    }}");

@@ -1,10 +1,10 @@
-use crate::plan::{Map, View};
+use crate::plan::{Kind, Map, View};
 
 use super::{Code, Draft, Element, Program, coordinates, function, line, position};
 
-/// An index an invocation; where everything lies so that it can be taken by fours, four of them.
+/// Four indices an invocation, along the last dimension; or one, where that does not come out even.
 pub(super) fn program(step: &Map, mut draft: Draft<'_>) -> Program {
-    let wide = is_wide(step, &draft);
+    let wide = step.dims.last().is_some_and(|n| n.is_multiple_of(4));
     let mut dims = step.dims.clone();
     if let (true, Some(last)) = (wide, dims.last_mut()) {
         *last /= 4;
@@ -15,35 +15,43 @@ pub(super) fn program(step: &Map, mut draft: Draft<'_>) -> Program {
     let mut body = Code::default();
     coordinates(&mut body, "i", "d", &dims);
     for (name, view) in ["a", "b", "c"].into_iter().zip(&step.inputs) {
-        let at = bind(&mut draft, &format!("{name}_in"), view, wide);
-        let kind = draft.kind(view.array);
-        let ty = if kind == crate::plan::Kind::Float { "F" } else { "I" };
-        line!(body, "    let {name} = {ty}({name}_in[{at}]);");
+        let ty = if draft.kind(view.array) == Kind::Float { "F" } else { "I" };
+        let places = Places::bind(&mut draft, &mut body, &format!("{name}_in"), view, wide);
+        line!(body, "    let {name} = {ty}({});", places.0.join(", "));
     }
-    let at = bind(&mut draft, "out", &step.output, wide);
-    line!(body, "    out[{at}] = {expression};");
+    let places = Places::bind(&mut draft, &mut body, "out", &step.output, wide);
+    line!(body, "    let result = {expression};");
+    match &places.0[..] {
+        [place] => line!(body, "    {place} = result;"),
+        places => places.iter().enumerate().for_each(|(n, place)| line!(body, "    {place} = result[{n}];")),
+    }
     draft.finish_each("Map", dims.iter().product(), &body)
 }
 
-/// Binds a view and gives the position of the element that the coordinates `d` have. A view that repeats an element along the
-/// last dimension is taken one by one.
-fn bind(draft: &mut Draft<'_>, name: &str, view: &View, wide: bool) -> String {
-    let kind = draft.kind(view.array);
-    let by_four = wide && view.strides.last().is_some_and(|s| *s == 1);
-    draft.array(name, view.array, view.offset, if by_four { Element::Four(kind) } else { Element::One(kind) });
-    let mut strides = view.strides.clone();
-    if let (true, Some(last)) = (by_four, strides.last_mut()) {
-        *last = 4;
-    }
-    position(&format!("{name}_at"), "d", &strides, if by_four { 4 } else { 1 })
-}
+/// Where the elements of an invocation are: all in one place, or each in its own.
+struct Places(Vec<String>);
 
-fn is_wide(step: &Map, draft: &Draft<'_>) -> bool {
-    let Some((last, rest)) = step.dims.split_last() else { return false };
-    let by_four = |view: &View| {
-        let (along, others) = view.strides.split_at(rest.len());
-        others == [1] && draft.by_four(view.array, view.offset, along.iter().copied())
-    };
-    let repeats = |view: &View| view.strides.last().is_some_and(|s| *s == 0);
-    last.is_multiple_of(4) && by_four(&step.output) && step.inputs.iter().all(|v| by_four(v) || repeats(v))
+impl Places {
+    /// Binds a view.
+    fn bind(draft: &mut Draft<'_>, body: &mut Code, name: &str, view: &View, wide: bool) -> Self {
+        let kind = draft.kind(view.array);
+        let mut strides = view.strides.clone();
+        let Some(last) = strides.last_mut().filter(|_| wide) else {
+            draft.array(name, view.array, view.offset, Element::One(kind));
+            let at = position(&format!("{name}_at"), "d", &strides, 1);
+            return Self(vec![format!("{name}[{at}]")]);
+        };
+        let step = *last;
+        *last *= 4;
+        if step == 1 && draft.by_four(view.array, view.offset, strides.iter().copied()) {
+            draft.array(name, view.array, view.offset, Element::Four(kind));
+            let at = position(&format!("{name}_at"), "d", &strides, 4);
+            return Self(vec![format!("{name}[{at}]")]);
+        }
+        draft.array(name, view.array, view.offset, Element::One(kind));
+        line!(body, "    let {name}_from = {};", position(&format!("{name}_at"), "d", &strides, 1));
+        // One that is repeated is read once.
+        let count = if step == 0 && name != "out" { 1 } else { 4 };
+        Self((0..count).map(|n| format!("{name}[{name}_from + {}u]", (n * step) as u32)).collect())
+    }
 }

@@ -1,11 +1,11 @@
-use crate::plan::{Kind, Shuffle};
+use crate::plan::{Kind, Picture, Shuffle};
 
 use super::{Code, Draft, Element, Program, coordinates, line};
 
 /// A pixel of a block of channels an invocation; `None` where there are more inputs than a kernel may be given.
 pub(super) fn program(step: &Shuffle, mut draft: Draft<'_>) -> Option<Program> {
-    // The output and the table are bound too.
-    if step.inputs.len() + 2 > draft.tuning.max_storage_buffers {
+    // The output and the tables are bound too.
+    if step.inputs.len() + 3 > draft.tuning.max_storage_buffers {
         return None;
     }
     let output = &step.output;
@@ -13,26 +13,44 @@ pub(super) fn program(step: &Shuffle, mut draft: Draft<'_>) -> Option<Program> {
         draft.array(&format!("x{n}"), input.array, input.offset, Element::One(Kind::Float));
     }
     draft.array("out", output.array, output.offset, Element::Four(Kind::Float));
-    let table = step.channels.iter().flat_map(|&(input, channel)| {
+    // By fours, as the output has them; those that it does not have are the last.
+    let (mut inputs, mut places) = (Vec::new(), Vec::new());
+    for c in 0..output.blocks() * 4 {
+        let (input, channel) = step.channels[c.min(output.channels - 1)];
         let picture = &step.inputs[input as usize];
         let at = channel as usize / picture.block * picture.strides[0] + channel as usize % picture.block;
-        [input, at as u32]
-    });
-    draft.table("channels", "vec2<u32>", table.collect());
+        inputs.push(input);
+        places.push(at as u32);
+    }
+    draft.table("places", "vec4<u32>", places);
+    let several = step.inputs.len() > 1;
+    if several {
+        draft.table("inputs", "vec4<u32>", inputs);
+    }
     let mut body = Code::default();
     coordinates(&mut body, "i", "d", &[output.blocks(), output.height, output.width]);
-    line!(body, "    var result = vec4<f32>(0.0);");
-    line!(body, "    for (var c = 0u; c < 4u; c++) {{");
-    line!(body, "        let source = channels[min(d0 * 4u + c, {}u)];", output.channels - 1);
-    line!(body, "        switch (source.x) {{");
-    for (n, input) in step.inputs.iter().enumerate() {
-        let case = if n == 0 { "default".into() } else { format!("case {n}u") };
-        let [_, row, column] = input.strides;
-        line!(body, "        {case}: {{ result[c] = x{n}[x{n}_at + source.y + d1 * {row}u + d2 * {column}u]; }}");
+    line!(body, "    let four = places[d0];");
+    if several {
+        line!(body, "    let input = inputs[d0];");
     }
-    line!(body, "        }}");
-    line!(body, "    }}");
+    for lane in ["x", "y", "z", "w"] {
+        let at = |n: usize, input: &Picture| {
+            let [_, row, column] = input.strides;
+            format!("x{n}[x{n}_at + four.{lane} + d1 * {row}u + d2 * {column}u]")
+        };
+        if !several {
+            line!(body, "    let {lane} = {};", at(0, &step.inputs[0]));
+            continue;
+        }
+        line!(body, "    var {lane} = 0.0;");
+        line!(body, "    switch (input.{lane}) {{");
+        for (n, input) in step.inputs.iter().enumerate() {
+            let case = if n == 0 { "default".into() } else { format!("case {n}u") };
+            line!(body, "        {case}: {{ {lane} = {}; }}", at(n, input));
+        }
+        line!(body, "    }}");
+    }
     let [block, row, column] = output.strides.map(|s| s / 4);
-    line!(body, "    out[out_at + d0 * {block}u + d1 * {row}u + d2 * {column}u] = result;");
+    line!(body, "    out[out_at + d0 * {block}u + d1 * {row}u + d2 * {column}u] = vec4<f32>(x, y, z, w);");
     Some(draft.finish_each("Shuffle", output.blocks() * output.height * output.width, &body))
 }

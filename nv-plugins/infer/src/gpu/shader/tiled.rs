@@ -5,7 +5,7 @@ use crate::gpu::tuning::{ConvFamily, Tuning};
 use crate::gpu::weights::Packing;
 use crate::plan::{Activation, Conv, Kind};
 
-use super::{Code, Draft, Element, Program, conv, line};
+use super::{Code, Draft, Element, LANES, Program, conv, line};
 
 /// Pixels of a workgroup, and of an invocation.
 const PIXELS: usize = 64;
@@ -34,14 +34,15 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     let (quads, workgroup) = (tile / 4, ACROSS * tile / 4 / each);
     let packing = Packing::Tiles { tile, inner: 4, planar: false };
     let (steps, taps) = (Packing::steps(step, 4, false), step.kernel[0] * step.kernel[1]);
-    let tail = output.channels.div_ceil(tile) * steps * tile;
     let four = Element::Four(Kind::Float);
     draft.array("x", input.array, input.offset, four);
     draft.array("out", output.array, output.offset, four);
     if let Some((picture, _)) = &step.residual {
         draft.array("res", picture.array, picture.offset, four);
     }
-    draft.weights(packing, packing.len(step));
+    draft.weights("w", packing, packing.len(step));
+    let tails = Packing::Tails { tile };
+    draft.weights("tails", tails, tails.len(step));
     conv::epilogue_function(step, &mut draft);
     line!(draft.head, "var<workgroup> weights: array<vec4<f32>, {}>;", STEPS * tile);
     line!(draft.head, "var<workgroup> pixels: array<vec4<f32>, {}>;", STEPS * PIXELS);
@@ -52,9 +53,8 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     line!(body, "    let across = lane % {ACROSS}u;");
     line!(body, "    let down = lane / {ACROSS}u;");
     for e in 0..each {
-        let bias = format!("w[{tail}u + group.y * {quads}u + down * {each}u + {e}u]");
-        let first = if step.bias.is_some() { &bias } else { "F(0.0)" };
-        (0..PIXELS_EACH).for_each(|j| line!(body, "    var c{e}_{j} = {first};"));
+        let bias = format!("tails[group.y * {}u + down * {each}u + {e}u]", Packing::tail_len(step, tile));
+        (0..PIXELS_EACH).for_each(|j| line!(body, "    var c{e}_{j} = {bias};"));
     }
     line!(body, "    for (var s = 0u; s < {steps}u; s += {STEPS}u) {{");
     // Weights lie in the order in which they are shared.
@@ -85,7 +85,7 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     );
     line!(body, "            var value = select(F(0.0), x[x_at + c * {block}u + at_pixel], inside);");
     if !input.channels.is_multiple_of(4) {
-        for lane in &["x", "y", "z", "w"][input.channels % 4..] {
+        for lane in &LANES[input.channels % 4..] {
             line!(body, "            value.{lane} = select(0.0, value.{lane}, c < {}u);", input.blocks() - 1);
         }
     }
@@ -96,7 +96,7 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     for j in 0..PIXELS_EACH {
         line!(body, "            let x{j} = pixels[k * {PIXELS}u + across + {}u];", j * ACROSS);
     }
-    for (i, lane) in ["x", "y", "z", "w"].into_iter().enumerate() {
+    for (i, lane) in LANES.into_iter().enumerate() {
         for e in 0..each {
             let at = format!("k * {tile}u + {}u + down * {each}u + {e}u", i * quads);
             line!(body, "            let w{i}_{e} = weights[{at}];");
@@ -108,14 +108,14 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     line!(body, "        }}");
     line!(body, "        workgroupBarrier();");
     line!(body, "    }}");
-    store(step, &mut body, each, quads, tail);
+    store(step, &mut body, each, quads);
     let groups = [count.div_ceil(PIXELS), output.channels.div_ceil(tile)];
     draft.finish("Conv", workgroup, body, groups)
 }
 
-fn store(step: &Conv, body: &mut Code, each: usize, quads: usize, tail: usize) {
+fn store(step: &Conv, body: &mut Code, each: usize, quads: usize) {
     let output = &step.output;
-    let slopes = tail + output.channels.div_ceil(quads * 4) * quads;
+    let (len, slopes) = (Packing::tail_len(step, quads * 4), Packing::slopes_at(quads * 4));
     for j in 0..PIXELS_EACH {
         line!(body, "    let p{j} = group.x * {PIXELS}u + across + {}u;", j * ACROSS);
         for e in 0..each {
@@ -132,7 +132,9 @@ fn store(step: &Conv, body: &mut Code, each: usize, quads: usize, tail: usize) {
                 None => "F(0.0)".into(),
             };
             let s = match &step.activation {
-                Some(Activation::PRelu(_)) => format!("w[{slopes}u + q]"),
+                Some(Activation::PRelu(_)) => {
+                    format!("tails[group.y * {len}u + {slopes}u + down * {each}u + {e}u]")
+                }
                 _ => "F(0.0)".into(),
             };
             line!(body, "            out[out_at + {}] = finish(c{e}_{j}, {r}, {s});", at(output.strides));
