@@ -8,8 +8,6 @@
 
 mod adapter;
 mod arena;
-#[cfg(test)]
-mod bench;
 mod cache;
 mod context;
 mod error;
@@ -21,7 +19,7 @@ mod shader;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod tuning;
 mod weights;
 
