@@ -89,20 +89,6 @@ fn models_that_are_none() {
 }
 
 #[test]
-fn a_device_that_this_build_cannot_use() {
-    let world = World::new();
-    for device in ["gpu", "software"] {
-        run(&world, &["a.mp4", "--model", "m.onnx", "--device", device])
-            .exits(4)
-            .says(&["this build has no GPU executor"]);
-    }
-    for device in ["auto", "cpu"] {
-        run(&world, &["a.mp4", "--model", "m.onnx", "--device", device, "--limit", "1"]).exits(0);
-    }
-    run(&world, &["a.mp4", "--model", "m.onnx", "--device", "cuda"]).exits(2).says(&["cuda"]);
-}
-
-#[test]
 fn wrong_arguments() {
     let world = World::new();
     run(&world, &["a.mp4"]).exits(2).says(&["no model to detect with", "--model"]);

@@ -84,8 +84,11 @@ fn a_model_s_graph_is_followed() {
     let report: Value = serde_json::from_str(&world.nv(&figures).exits(0).stdout).unwrap();
     let graph = &report["graph"];
     assert_eq!(graph["cost"]["macs"], 8 * 27 * 32 * 16);
+    // Input and output at the least; how wide blocks of channels are is the machine's.
     let values = 4 * 4 * (3 + 8) * 32 * 16;
-    assert_eq!((&graph["memory"]["batch"], &graph["memory"]["reused"]), (&4.into(), &values.into()));
+    let reused = graph["memory"]["reused"].as_u64().unwrap();
+    assert!(graph["memory"]["batch"] == 4 && (values..4 * values).contains(&reused), "{graph:#}");
+    assert_eq!((&graph["plan"]["kinds"]["convolution"], &graph["plan"]["host_only"]), (&1.into(), &0.into()));
     assert_eq!((&graph["batch"], &graph["fused"]["nodes"]), (&"n".into(), &1.into()));
     world.nv(&["model", "inspect", "open.onnx", "--dim", "height"]).exits(2).says(&["NAME=SIZE"]);
     world.nv(&["model", "inspect", "open.onnx", "--dim", "height=0"]).exits(2).says(&["at least 1"]);

@@ -143,12 +143,19 @@ fn numbers_that_make_no_sense() {
     check(&world, iou, StageErrorKind::Config, &["nms_iou is 2, and must be from 0 to 1"]);
 }
 
+/// What a session says of a device that is not there is told as that. Which are there is the machine's: the end-to-end tests of
+/// the command see to it that none is.
 #[test]
 fn devices_that_are_not_there() {
     let world = World::new(yolox(80));
     for device in [nv_infer::Device::Gpu, nv_infer::Device::Software] {
+        let model = nv_infer::Model::from_bytes("m.onnx", yolox(80)).unwrap();
+        let options = nv_infer::SessionOptions { device, ..nv_infer::SessionOptions::default() };
         let demanded = DetectConfig { device, ..config() };
-        check(&world, demanded, StageErrorKind::NoDevice, &["was demanded, but", "use auto or cpu"]);
+        match nv_infer::Session::new(&model, &options) {
+            Ok(_) => assert!(world.start::<nv_models::Detect>(demanded).is_ok(), "{device} is there"),
+            Err(_) => check(&world, demanded, StageErrorKind::NoDevice, &["was demanded, but", "auto or cpu"]),
+        }
     }
 }
 
