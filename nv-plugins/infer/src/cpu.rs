@@ -8,6 +8,7 @@ mod executor;
 mod level;
 mod memory;
 mod pool;
+mod preprocess;
 mod scalar;
 mod simd;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub(crate) use executor::{Executor, RunError, rounded};
 pub use level::SimdLevel;
 pub(crate) use memory::Memory;
 pub(crate) use pool::Pool;
+pub(crate) use preprocess::Preprocessor;
 pub(crate) use scalar::{ERF_DENOMINATOR, ERF_NUMERATOR, run as run_scalar};
 pub(crate) use vector::Packed;
 pub(crate) use walk::walk;

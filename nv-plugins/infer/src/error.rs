@@ -25,6 +25,10 @@ pub enum InferErrorKind {
     TooLarge,
     /// An input or an output does not have the shape that is called for.
     ShapeMismatch,
+    /// A picture can't be read, or does not go where it is to go.
+    Picture,
+    /// A selection of rows contradicts itself.
+    Selection,
     /// There is no device of the kind that was demanded.
     NoDevice,
     /// The computation failed.
@@ -115,6 +119,22 @@ pub enum InferError {
         /// How many the model has.
         needed: usize,
     },
+    /// A picture can't be read, or does not go where it is to go.
+    #[error("model {}: a picture can't be taken: {reason}", path.display())]
+    Picture {
+        /// The model's file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A selection of rows contradicts itself.
+    #[error("model {}: rows can't be selected: {reason}", path.display())]
+    Selection {
+        /// The model's file.
+        path: PathBuf,
+        /// The contradiction.
+        reason: String,
+    },
     /// There is no device of the kind that was demanded.
     #[error("device {device} was demanded, but {reason}")]
     NoDevice {
@@ -142,9 +162,11 @@ impl InferError {
             Self::NotOnnx { .. } => InferErrorKind::NotOnnx,
             Self::Damaged { .. } => InferErrorKind::Damaged,
             Self::Invalid { .. } => InferErrorKind::Invalid,
+            Self::Selection { .. } => InferErrorKind::Selection,
             Self::UnsupportedOperator { .. } => InferErrorKind::UnsupportedOperator,
             Self::TooLarge { .. } => InferErrorKind::TooLarge,
             Self::ShapeMismatch { .. } | Self::InputCount { .. } => InferErrorKind::ShapeMismatch,
+            Self::Picture { .. } => InferErrorKind::Picture,
             Self::NoDevice { .. } => InferErrorKind::NoDevice,
             Self::Run { .. } => InferErrorKind::Run,
         }

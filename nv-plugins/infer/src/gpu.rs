@@ -4,8 +4,6 @@
 //! wgpu's own log goes to the `log` crate under the targets `wgpu_core`, `wgpu_hal` and
 //! `naga`; on a machine without a driver it calls that an error there, which here is an ordinary answer.
 
-#![allow(dead_code, unused_imports, reason = "the session that uses it is being written")]
-
 mod adapter;
 mod arena;
 mod cache;
@@ -27,7 +25,10 @@ pub use adapter::{AdapterDescription, AdapterFamily, AdapterKind};
 pub(crate) use adapter::{choose, descriptions, looked_for};
 pub(crate) use context::Context;
 pub(crate) use error::GpuError;
-pub(crate) use executor::{Executor, ExecutorOptions, InFlight, Placement};
+#[cfg(test)]
+pub(crate) use executor::Placement;
+pub(crate) use executor::{Executor, ExecutorOptions, InFlight};
+#[cfg(test)]
 pub(crate) use pipeline::Checks;
 #[cfg(test)]
 pub(crate) use pipeline::Shader;

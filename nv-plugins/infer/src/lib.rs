@@ -36,12 +36,13 @@ mod error;
 mod executor;
 mod gpu;
 mod graph;
+mod host;
 mod model;
-#[allow(dead_code, reason = "the executor that drives it is the next step")]
 mod picture;
 mod plan;
 mod planned;
 mod report;
+mod rows;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -58,5 +59,9 @@ pub use error::{InferError, InferErrorKind};
 pub use gpu::{AdapterDescription, AdapterFamily, AdapterKind};
 pub use graph::Rewrites;
 pub use model::{Dim, ElementType, Model, Opset, TensorInfo};
+pub use picture::{PictureChannel, PictureInput, PictureLayout, PicturePart, Pictures, PixelRect};
 pub use report::{EntryCost, GraphOptions, GraphReport, GraphSummary, LackingOperator, MemoryUse, PlanSummary};
+pub use rows::{
+    RowColumns, RowGroup, RowLayout, RowOutput, RowSelection, ScoreActivation, ScoreFactor, ScoredRow, ScoredRows,
+};
 pub use session::{Session, SessionOptions};

@@ -3,68 +3,158 @@
 mod color;
 mod taps;
 
-use nv_core::{Frame, PixelFormat, Size};
+use nv_core::{Frame, HostView, PixelFormat, Size};
+
+use crate::Dim;
 
 pub(crate) use color::YuvToRgb;
 pub(crate) use taps::{Axis, Tap};
 
 /// What a network takes for a picture.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct PictureInput {
-    /// For red, green and blue: where it goes and how.
-    pub(crate) channels: [PictureChannel; 3],
+pub struct PictureInput {
+    /// How its values lie.
+    pub layout: PictureLayout,
+    /// For red, green and blue: where it goes and how. Each goes to another plane.
+    pub channels: [PictureChannel; 3],
     /// The sample value, 0 to 255, of what the picture does not cover.
-    pub(crate) pad: u8,
+    pub pad: u8,
+}
+
+/// How the values of a network's input lie behind the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PictureLayout {
+    /// A plane for each colour: 3×height×width.
+    Planar,
+    /// Pixel by pixel: height×width×3.
+    Interleaved,
+}
+
+impl PictureLayout {
+    /// The shape of `n` pictures of this size.
+    pub fn shape(self, n: usize, size: Size) -> [usize; 4] {
+        let (width, height) = (size.width as usize, size.height as usize);
+        match self {
+            Self::Planar => [n, 3, height, width],
+            Self::Interleaved => [n, height, width, 3],
+        }
+    }
+
+    /// The shape of pictures of any number and size.
+    pub fn open_shape(self) -> Vec<Dim> {
+        let [batch, height, width] = ["batch", "height", "width"].map(Dim::from);
+        match self {
+            Self::Planar => vec![batch, Dim::Fixed(3), height, width],
+            Self::Interleaved => vec![batch, height, width, Dim::Fixed(3)],
+        }
+    }
 }
 
 /// How the value of one colour channel, 0 to 255, becomes the network's: `value · mul + add`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct PictureChannel {
+pub struct PictureChannel {
     /// The plane of the input that it goes to: 0, 1 or 2.
-    pub(crate) plane: u32,
+    pub plane: usize,
     /// What it is multiplied by.
-    pub(crate) mul: f32,
+    pub mul: f32,
     /// What is added then.
-    pub(crate) add: f32,
+    pub add: f32,
 }
 
 impl PictureChannel {
     /// The network's value.
-    pub(crate) fn apply(self, value: f32) -> f32 {
+    #[inline(always)]
+    pub fn apply(self, value: f32) -> f32 {
         value * self.mul + self.add
     }
 }
 
-/// A rectangle of whole pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Rect {
-    /// Left edge.
-    pub(crate) x: u32,
-    /// Upper edge.
-    pub(crate) y: u32,
-    /// At least 1.
-    pub(crate) width: u32,
-    /// At least 1.
-    pub(crate) height: u32,
+/// Pictures for a batch, all of one size.
+#[derive(Clone, Copy, Debug)]
+pub struct Pictures<'a> {
+    /// What the network takes.
+    pub input: &'a PictureInput,
+    /// The size of its input.
+    pub size: Size,
+    /// What goes to each entry, at least one.
+    pub parts: &'a [PicturePart<'a>],
 }
 
-impl Rect {
+impl Pictures<'_> {
+    /// The shape of the input for all of them.
+    pub fn shape(&self) -> [usize; 4] {
+        self.input.layout.shape(self.parts.len(), self.size)
+    }
+
+    /// How many values the input has for one.
+    pub(crate) fn values(&self) -> usize {
+        self.input.layout.shape(1, self.size).iter().product()
+    }
+
+    /// Whether each can be brought to the input.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let mut planes = self.input.channels.map(|channel| channel.plane);
+        planes.sort_unstable();
+        if planes != [0, 1, 2] {
+            return Err(format!("colours go to planes 0, 1 and 2, each to another, not to {planes:?}"));
+        }
+        self.parts.iter().try_for_each(|part| part.check(self.size))
+    }
+}
+
+/// A rectangle of whole pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PixelRect {
+    /// Left edge.
+    pub x: u32,
+    /// Upper edge.
+    pub y: u32,
+    /// At least 1.
+    pub width: u32,
+    /// At least 1.
+    pub height: u32,
+}
+
+impl PixelRect {
     /// Whether it has pixels, all of them in a picture of `size`.
-    pub(crate) fn is_in(self, size: Size) -> bool {
+    fn is_in(self, size: Size) -> bool {
         let fits = |start: u32, len: u32, side: u32| len > 0 && start.checked_add(len).is_some_and(|end| end <= side);
         fits(self.x, self.width, size.width) && fits(self.y, self.height, size.height)
     }
 }
 
-/// A frame, or a part of it, and the rectangle of the network's input that it fills.
-#[derive(Clone, Debug)]
-pub(crate) struct PicturePart<'a> {
+/// A frame, or a part of it, and the rectangle of the network's input that it fills. It is stretched to that as OpenCV's
+/// `resize` with `INTER_LINEAR` does it.
+#[derive(Clone, Copy, Debug)]
+pub struct PicturePart<'a> {
     /// The frame.
-    pub(crate) frame: &'a Frame,
+    pub frame: &'a Frame,
     /// Which of its pixels.
-    pub(crate) source: Rect,
-    /// Where they go, stretched or shrunk to that size.
-    pub(crate) target: Rect,
+    pub source: PixelRect,
+    /// Where they go.
+    pub target: PixelRect,
+}
+
+impl PicturePart<'_> {
+    /// Whether it can be brought to an input of this size.
+    ///
+    /// # Errors
+    /// A sentence that says why not: the pixels are not in this computer's memory, their format is not known, or the
+    /// rectangles reach beyond frame or input.
+    pub fn check(&self, size: Size) -> Result<(), String> {
+        self.view(size).map(drop)
+    }
+
+    /// The frame's pixels, and where the samples of its channels are.
+    pub(crate) fn view(&self, size: Size) -> Result<(HostView<'_>, &'static [Samples]), String> {
+        let Self { frame, source, target } = self;
+        if !source.is_in(frame.size()) || !target.is_in(size) {
+            return Err(format!("{source:?} of {:?} does not go to {target:?} of {size:?}", frame.size()));
+        }
+        let samples = Samples::of(frame.format());
+        let samples = samples.ok_or_else(|| format!("can't read frames of the format {:?}", frame.format()))?;
+        Ok((frame.host().map_err(|error| error.to_string())?, samples))
+    }
 }
 
 /// Where the samples of a channel are: red, green or blue; or Y, Cb or Cr; or luma alone.
@@ -100,3 +190,6 @@ impl Samples {
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,17 +1,22 @@
 //! Runs a model's graph by plans of our own, one for each set of input shapes.
 
 mod backend;
+mod job;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backend::{Backend, Executor, Failure};
+use job::Collected;
+pub(crate) use job::{Job, Output, Results, Source};
 
 use crate::gpu::{Context, GpuError};
 use crate::graph::concrete::concrete;
 use crate::graph::import::import;
 use crate::graph::ir::Graph;
 use crate::graph::op::Op;
-use crate::plan::{Plan, Port, Refusal, lower};
+use crate::host::Host;
+use crate::plan::{Plan, Refusal, lower};
+use crate::rows::RowSelection;
 use crate::text::short_name;
 use crate::{Device, ElementType, Engine, InferError, LackingOperator, Model, SessionOptions, TensorInfo, model};
 
@@ -50,9 +55,6 @@ struct Ready {
     plan: Arc<Plan>,
     executor: Executor,
 }
-
-/// What a run gives for one output: its shape for one group of entries, and the values of all groups, one after another.
-pub(crate) type Output = (Vec<usize>, Vec<f32>);
 
 /// Why a graph is not run by a plan.
 pub(crate) enum Unplanned {
@@ -121,18 +123,12 @@ impl Planned {
         Ok(planned)
     }
 
-    /// Computes `groups` times, each time from the next part of every input, of these shapes.
-    pub(crate) fn run(
-        &self,
-        model: &Model,
-        shapes: &[Vec<usize>],
-        inputs: &[&[f32]],
-        groups: usize,
-    ) -> Result<Vec<Output>, InferError> {
+    /// Does a job.
+    pub(crate) fn run(&self, model: &Model, job: &Job<'_>, host: &mut Host) -> Result<Results, InferError> {
         let failed = |reason: String| InferError::Run { path: model.path().into(), reason };
         let state = &mut *self.lock();
         loop {
-            self.prepare(model, shapes, state).map_err(|unplanned| match unplanned {
+            self.prepare(model, job.shapes, state).map_err(|unplanned| match unplanned {
                 // It is these inputs that don't go together, or do with the graph.
                 Unplanned::Error(InferError::Invalid { reason, .. }) => failed(reason),
                 Unplanned::Error(error) => error,
@@ -140,24 +136,16 @@ impl Planned {
                     failed(lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
                 }
             })?;
-            let max_batch = state.backend.preferred_batch();
+            let max_batch = state.backend.max_batch();
             let Some(Ready { plan, executor, .. }) = state.ready.last_mut() else {
                 return Err(failed("there is no plan".into()));
             };
-            let room = |port: &Port| Vec::with_capacity(groups * port.dims.iter().product::<usize>());
-            let mut outputs: Vec<Vec<f32>> = plan.outputs.iter().map(room).collect();
-            match executor.run(groups, max_batch, inputs, &mut outputs) {
-                Ok(()) => {
-                    let shaped = plan.outputs.iter().zip(outputs).map(|(port, values)| {
-                        let mut shape = port.dims.clone();
-                        if port.rows.is_some() {
-                            // Of a whole graph: there is one group.
-                            shape[0] = values.len() / shape[1..].iter().product::<usize>().max(1);
-                        }
-                        (shape, values)
-                    });
-                    return Ok(shaped.collect());
-                }
+            if let Some(selection) = job.selection {
+                check_outputs(model, plan, selection)?;
+            }
+            let mut collected = Collected::new(job, plan);
+            match executor.run(job, max_batch, host, &mut collected) {
+                Ok(()) => return Ok(collected.finish(plan)),
                 Err(Failure::Run(error)) => return Err(failed(error.to_string())),
                 // Once more, from the beginning, on what takes its place: nothing is lost but time.
                 Err(Failure::Gpu(error)) => self.replace(&error, state),
@@ -211,7 +199,7 @@ impl Planned {
     /// Puts something else in the place of a GPU that failed: the device anew where it was lost, else the CPU.
     fn replace(&self, error: &GpuError, state: &mut State) {
         state.ready.clear();
-        let max_batch = state.backend.preferred_batch();
+        let max_batch = state.backend.max_batch();
         if error.is_lost() {
             state.losses += 1;
             if state.losses <= MAX_LOSSES
@@ -246,6 +234,29 @@ impl Planned {
     /// A run that panicked leaves at worst memory that the next run writes anew.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// That the outputs of a plan are those that rows are selected from.
+fn check_outputs(model: &Model, plan: &Plan, selection: &RowSelection) -> Result<(), InferError> {
+    let shapes: Vec<&[usize]> = plan.outputs.iter().map(|port| &port.dims[..]).collect();
+    match selection.misfit(&shapes, 1) {
+        Some((output, needed)) => Err(wrong_output(model, output, shapes.get(output).copied(), &needed)),
+        None => Ok(()),
+    }
+}
+
+/// The error for an output that does not have the shape that is needed, or is not there.
+pub(crate) fn wrong_output(model: &Model, output: usize, found: Option<&[usize]>, needed: &[usize]) -> InferError {
+    let text = |shape: &[usize]| shape.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+    InferError::ShapeMismatch {
+        path: model.path().into(),
+        name: match model.outputs().get(output) {
+            Some(info) => format!("output {:?}", info.name),
+            None => format!("output {output}"),
+        },
+        found: found.map_or("of one that is not there".into(), text),
+        needed: text(needed),
     }
 }
 

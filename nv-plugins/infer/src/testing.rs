@@ -1,9 +1,29 @@
-//! Builders of small ONNX files, for tests that need a model. Behind the feature `testing`.
+//! For the tests of crates that use models: builders of small ONNX files, and selection of rows without a model. Behind the
+//! feature `testing`.
 
+use nv_core::Tensor;
 use rten_onnx::onnx;
 
-use crate::Dim;
 use crate::executor::dimension;
+use crate::host::Host;
+use crate::{Dim, RowSelection, ScoredRows};
+
+/// Selects rows of the outputs of a batch as a [`Session`](crate::Session) does: for each entry, of each group of rows those
+/// whose score is high enough.
+///
+/// # Errors
+/// A sentence, for outputs that are not those of the selection, and for a selection that contradicts itself.
+pub fn select_rows(outputs: &[Tensor], selection: &RowSelection) -> Result<Vec<Vec<ScoredRows>>, String> {
+    selection.check()?;
+    let shapes: Vec<&[usize]> = outputs.iter().map(Tensor::shape).collect();
+    let entries = shapes.first().and_then(|shape| shape.first().copied()).unwrap_or(0);
+    match selection.misfit(&shapes, entries) {
+        Some((output, needed)) => {
+            Err(format!("output {output} has the shape {:?}, not {needed:?}", shapes.get(output)))
+        }
+        None => Ok(Host::new().select_all(selection, outputs, entries)),
+    }
+}
 
 /// Writes an ONNX file, part by part. Methods take `self` and give it back.
 ///

@@ -1,5 +1,6 @@
 //! Runs plans.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -57,25 +58,56 @@ impl Executor {
         self
     }
 
-    /// Computes one entry. `inputs` are in the order of the plan's and are converted where it takes whole numbers: rounded to
-    /// the nearest, and not beyond what the type has. The values of each output are appended to its vector; of one whose
-    /// rows are known only now, those that are there.
+    /// Computes one entry: [`write`](Self::write), [`compute`](Self::compute), [`read`](Self::read).
     ///
     /// # Errors
-    /// An input of another length, and what the data does not allow.
+    /// Those of the three.
+    #[cfg(test)]
     pub(crate) fn run(&mut self, inputs: &[&[f32]], outputs: &mut [Vec<f32>]) -> Result<(), RunError> {
+        self.write(inputs)?;
+        self.compute()?;
+        self.read(outputs);
+        Ok(())
+    }
+
+    /// Writes the inputs of the next entry. They are in the order of the plan's and are converted where it takes whole numbers:
+    /// rounded to the nearest, and not beyond what the type has.
+    ///
+    /// # Errors
+    /// Inputs that are not the plan's.
+    pub(crate) fn write(&mut self, inputs: &[&[f32]]) -> Result<(), RunError> {
         let plan = Arc::clone(&self.plan);
-        let same = (inputs.len(), outputs.len()) == (plan.inputs.len(), plan.outputs.len());
+        let same = inputs.len() == plan.inputs.len();
         if !same || plan.inputs.iter().zip(inputs).any(|(port, input)| plan.array(port.array).len != input.len()) {
-            let reason = "the inputs or outputs are not those of the plan".into();
-            return Err(RunError { node: String::new(), reason });
+            return Err(RunError { node: String::new(), reason: "the inputs are not those of the plan".into() });
         }
         if self.poison {
             self.poison_before(0);
         }
         for (port, input) in plan.inputs.iter().zip(inputs) {
-            self.write(port, input);
+            self.write_port(port, input);
         }
+        Ok(())
+    }
+
+    /// Where the input of the next entry is to be written, instead of [`write`](Self::write); `None` unless there is one input,
+    /// of floats. It holds nothing.
+    pub(crate) fn floats_of_input(&mut self) -> Option<&mut [f32]> {
+        if self.poison {
+            self.poison_before(0);
+        }
+        let [port] = &self.plan.inputs[..] else { return None };
+        let span = whole(&self.plan, port).filter(|_| self.plan.array(port.array).kind == Kind::Float)?;
+        let ([written], _) = self.memory.writing([span]);
+        Some(written.floats())
+    }
+
+    /// Computes the outputs of the inputs that were written, which it uses up.
+    ///
+    /// # Errors
+    /// What the data does not allow.
+    pub(crate) fn compute(&mut self) -> Result<(), RunError> {
+        let plan = Arc::clone(&self.plan);
         for (i, step) in plan.steps.iter().enumerate() {
             if self.poison {
                 self.poison_before(i + 1);
@@ -87,10 +119,20 @@ impl Executor {
         if self.poison {
             self.poison_before(plan.steps.len() + 1);
         }
-        for (port, output) in plan.outputs.iter().zip(outputs) {
-            self.read(port, output);
-        }
         Ok(())
+    }
+
+    /// Appends the values of each output that was computed to its vector; of one whose rows are known only now, those that are
+    /// there.
+    pub(crate) fn read(&self, outputs: &mut [Vec<f32>]) {
+        for (values, output) in self.outputs().iter().zip(outputs) {
+            output.extend_from_slice(values);
+        }
+    }
+
+    /// The values of each output that was computed.
+    pub(crate) fn outputs(&self) -> Vec<Cow<'_, [f32]>> {
+        self.plan.outputs.iter().map(|port| self.values(port)).collect()
     }
 
     /// Spoils all memory that holds nothing which `step`, counted from 1, or a later one may read.
@@ -108,7 +150,7 @@ impl Executor {
         }
     }
 
-    fn write(&mut self, port: &Port, input: &[f32]) {
+    fn write_port(&mut self, port: &Port, input: &[f32]) {
         let Some(span) = whole(&self.plan, port) else { return };
         let ([written], _) = self.memory.writing([span]);
         match self.plan.array(port.array).kind {
@@ -120,14 +162,14 @@ impl Executor {
         }
     }
 
-    fn read(&self, port: &Port, output: &mut Vec<f32>) {
-        let Some(span) = whole(&self.plan, port) else { return };
+    fn values(&self, port: &Port) -> Cow<'_, [f32]> {
+        let Some(span) = whole(&self.plan, port) else { return Cow::Borrowed(&[]) };
         let rows = port.rows.map(|array| self.memory.ints(Span { array, begin: 0, end: 1 })[0]);
         let len = rows.map_or(span.end, |rows| rows.max(0) as usize * port.dims[1..].iter().product::<usize>());
         let span = Span { end: len.min(span.end), ..span };
         match self.plan.array(port.array).kind {
-            Kind::Float => output.extend_from_slice(self.memory.floats(span)),
-            Kind::Int => output.extend(self.memory.ints(span).iter().map(|&v| v as f32)),
+            Kind::Float => Cow::Borrowed(self.memory.floats(span)),
+            Kind::Int => Cow::Owned(self.memory.ints(span).iter().map(|&v| v as f32).collect()),
         }
     }
 }

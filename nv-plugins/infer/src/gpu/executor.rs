@@ -8,10 +8,12 @@ use crate::gpu::arena::{ALIGNMENT, Arena};
 use crate::gpu::context::Context;
 use crate::gpu::error::GpuError;
 use crate::gpu::pipeline::{Checks, Kernel, Shader};
-use crate::gpu::readback::{Pending, Readbacks};
+use crate::gpu::preprocess::{Prepared, Preprocessor};
+use crate::gpu::readback::{Pending, Readbacks, Slot};
 use crate::gpu::shader::{self, Operand, Program};
 use crate::gpu::tuning::Tuning;
 use crate::gpu::weights::Weights;
+use crate::picture::Pictures;
 use crate::plan::{Action, ArrayId, Kind, Picture, Plan, Port, Span, Target, access};
 
 /// Channels that lie side by side in a picture: what a `vec4` holds.
@@ -28,6 +30,8 @@ pub(crate) struct Executor {
     arena: Arena,
     dispatches: Vec<Dispatch>,
     readbacks: Readbacks,
+    /// Made with the first pictures; for other inputs than the last ones', anew.
+    preprocessor: Option<Preprocessor>,
     shared: Arc<Shared>,
 }
 
@@ -44,6 +48,7 @@ pub(crate) struct ExecutorOptions {
 }
 
 /// Where a step is done.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
     Device,
@@ -129,10 +134,11 @@ impl Executor {
         let size: usize = carried.iter().map(|id| plan.array(*id).len * options.max_batch * 4).sum();
         let readbacks = Readbacks::new(&context, size.max(4) as u64, options.in_flight)?;
         let shared = Arc::new(Shared { context, plan, options, split, carried });
-        Ok(Self { arena, dispatches, readbacks, shared })
+        Ok(Self { arena, dispatches, readbacks, preprocessor: None, shared })
     }
 
     /// Where each step of the plan is done.
+    #[cfg(test)]
     pub(crate) fn placement(&self) -> impl Iterator<Item = Placement> {
         let split = self.shared.split;
         (0..self.shared.plan.steps.len()).map(move |i| if i < split { Placement::Device } else { Placement::Cpu })
@@ -144,6 +150,7 @@ impl Executor {
     ///
     /// # Errors
     /// As [`submit`](Self::submit) and [`InFlight::finish`].
+    #[cfg(test)]
     pub(crate) fn run(&mut self, entries: usize, inputs: &[&[f32]], outputs: &mut [Vec<f32>]) -> Result<(), GpuError> {
         self.submit(entries, inputs)?.finish(outputs)
     }
@@ -160,12 +167,45 @@ impl Executor {
             let reason = format!("the inputs are not {entries} entries of the plan's");
             return Err(GpuError::Invalid { what: "a run".into(), reason });
         }
-        let mut slot = self.readbacks.take().ok_or(GpuError::Busy { most: options.in_flight })?;
+        let slot = self.readbacks.take().ok_or(GpuError::Busy { most: options.in_flight })?;
         context.scoped("inputs", || {
             plan.inputs.iter().zip(inputs).for_each(|(port, input)| self.write(port, input));
         })?;
+        self.start(entries, slot, None)
+    }
+
+    /// Begins a run on pictures, which go up as they are. It is done after those that were submitted before.
+    ///
+    /// # Errors
+    /// `Busy` where too many are in flight; `Input` where this must be done on the CPU or can't be done; `Lost`.
+    pub(crate) fn submit_pictures(&mut self, pictures: &Pictures<'_>) -> Result<InFlight, GpuError> {
+        let Shared { context, plan, options, .. } = &*self.shared;
+        let entries = pictures.parts.len();
+        let unfit = |reason: &str| Err(GpuError::Input { reason: reason.into() });
+        let [port] = &plan.inputs[..] else { return unfit("the plan has not one input") };
+        let array = plan.array(port.array);
+        if array.kind != Kind::Float || array.len != pictures.values() || entries == 0 || entries > options.max_batch {
+            return unfit("the plan takes no floats, or no such pictures");
+        }
+        let slot = self.readbacks.take().ok_or(GpuError::Busy { most: options.in_flight })?;
+        let known = self.preprocessor.take().filter(|known| known.input() == pictures.input);
+        let mut preprocessor = match known {
+            Some(known) => known,
+            None => Preprocessor::new(context, pictures.input.clone(), options.checks)?,
+        };
+        let prepared = preprocessor.prepare(context, pictures.parts, pictures.size, self.arena.binding(port.array));
+        self.preprocessor = Some(preprocessor);
+        self.start(entries, slot, Some(&prepared?))
+    }
+
+    /// Has the device do the steps, once the inputs are on their way.
+    fn start(&self, entries: usize, mut slot: Slot, prepared: Option<&Prepared>) -> Result<InFlight, GpuError> {
+        let Shared { context, plan, .. } = &*self.shared;
         let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        if let Some(prepared) = prepared {
+            prepared.dispatch(&mut pass);
+        }
         for Dispatch { kernel, resources, groups: [x, y] } in &self.dispatches {
             kernel.dispatch(&mut pass, resources, [*x, *y, entries as u32]);
         }
@@ -216,42 +256,17 @@ impl Executor {
     }
 }
 
-#[cfg(test)]
-impl Executor {
-    pub(crate) fn text(&self, i: usize) -> String {
-        let s = &self.shared;
-        let t = Tuning::of(s.context.description(), &s.context.device().limits());
-        let p = shader::program(&s.plan.steps[i].action, &s.plan.arrays, &t).unwrap();
-        format!(
-            "groups {:?} fma {} lines {} stores {} loads {}",
-            p.groups,
-            p.source.matches("fma(").count(),
-            p.source.lines().count(),
-            p.source.matches("out[").count(),
-            p.source.matches("x[").count()
-        )
-    }
-}
-#[cfg(test)]
-pub(crate) const REP: usize = 10;
-#[cfg(test)]
-impl Executor {
-    /// BENCH
-    pub(crate) fn only(&self, i: usize) {
-        let context = &self.shared.context;
-        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        let Dispatch { kernel, resources, groups: [x, y] } = &self.dispatches[i];
-        for _ in 0..REP {
-            kernel.dispatch(&mut pass, resources, [*x, *y, 1]);
-        }
-        drop(pass);
-        let s = context.queue().submit([encoder.finish()]);
-        context.wait(&s, Duration::from_secs(600)).unwrap();
-    }
-}
-
 impl InFlight {
+    /// How many entries it has.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// How many outputs.
+    pub(crate) fn outputs(&self) -> usize {
+        self.shared.plan.outputs.len()
+    }
+
     /// Waits for the run and appends what each output has to its vector, entry by entry; then does the steps that are not for
     /// the device.
     ///

@@ -44,6 +44,7 @@ pub(crate) struct Kernels {
 /// SHA-256 of the text, and who checks.
 type Key = ([u8; 32], Checks);
 
+#[cfg(test)]
 impl Kernels {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {

@@ -7,31 +7,13 @@ use nv_core::{HostView, Size};
 use crate::gpu::context::Context;
 use crate::gpu::error::GpuError;
 use crate::gpu::pipeline::{Checks, Kernel, Shader};
-use crate::picture::{Axis, PictureInput, PicturePart, Rect, Samples, Tap, YuvToRgb};
+use crate::picture::{Axis, PictureInput, PictureLayout, PicturePart, PixelRect, Samples, Tap, YuvToRgb};
 
-/// How a network's input lies in memory. Either way an entry of the batch follows on another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum InputLayout {
-    /// Three planes, one after the other.
-    Planar,
-    /// Four channels side by side for each pixel, the fourth being 0.
-    Blocked,
-}
-
-impl InputLayout {
-    /// Values in one entry.
-    pub(crate) fn values(self, size: Size) -> u64 {
-        let channels = match self {
-            Self::Planar => 3,
-            Self::Blocked => 4,
-        };
-        channels * u64::from(size.width) * u64::from(size.height)
-    }
-
-    fn store(self) -> &'static str {
-        match self {
-            Self::Planar => {
-                "@group(0) @binding(3) var<storage, read_write> input: array<f32>;
+/// The function that puts a pixel in its place: how a network's input lies in memory. An entry of the batch follows on another.
+fn store(layout: PictureLayout) -> &'static str {
+    match layout {
+        PictureLayout::Planar => {
+            "@group(0) @binding(3) var<storage, read_write> input: array<f32>;
 fn store(id: vec3<u32>, value: vec3<f32>) {
     let area = batch.size.x * batch.size.y;
     let at = id.z * 3u * area + id.y * batch.size.x + id.x;
@@ -40,18 +22,16 @@ fn store(id: vec3<u32>, value: vec3<f32>) {
     input[at + batch.plane.z * area] = value.z;
 }
 "
-            }
-            Self::Blocked => {
-                "@group(0) @binding(3) var<storage, read_write> input: array<vec4<f32>>;
+        }
+        PictureLayout::Interleaved => {
+            "@group(0) @binding(3) var<storage, read_write> input: array<f32>;
 fn store(id: vec3<u32>, value: vec3<f32>) {
-    var block = vec4<f32>(0.0);
-    block[batch.plane.x] = value.x;
-    block[batch.plane.y] = value.y;
-    block[batch.plane.z] = value.z;
-    input[(id.z * batch.size.y + id.y) * batch.size.x + id.x] = block;
+    let at = ((id.z * batch.size.y + id.y) * batch.size.x + id.x) * 3u;
+    input[at + batch.plane.x] = value.x;
+    input[at + batch.plane.y] = value.y;
+    input[at + batch.plane.z] = value.z;
 }
 "
-            }
         }
     }
 }
@@ -86,7 +66,7 @@ impl Prepared {
 /// All that taps depend on. Pictures that agree in it share theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Geometry {
-    source: Rect,
+    source: PixelRect,
     target: [u32; 2],
     /// Bytes between samples at full resolution, and at half of it where there are such.
     steps: [usize; 2],
@@ -120,16 +100,16 @@ impl Preprocessor {
     ///
     /// # Errors
     /// `Shader`, `Lost`.
-    pub(crate) fn new(
-        context: &Context,
-        input: PictureInput,
-        layout: InputLayout,
-        checks: Checks,
-    ) -> Result<Self, GpuError> {
-        let source = format!("{}{}", include_str!("preprocess.wgsl"), layout.store());
+    pub(crate) fn new(context: &Context, input: PictureInput, checks: Checks) -> Result<Self, GpuError> {
+        let source = format!("{}{}", include_str!("preprocess.wgsl"), store(input.layout));
         let kernel = context.kernel(Shader { label: "preprocess", source: &source }, checks)?;
         let (batch, taps, frames) = Default::default();
         Ok(Self { input, kernel, batch, taps, frames, tapped: Vec::new() })
+    }
+
+    /// What the networks take.
+    pub(crate) fn input(&self) -> &PictureInput {
+        &self.input
     }
 
     /// Sends `pictures`, at least one, up. The dispatch writes an entry of `size` for each, one after another, to `input`.
@@ -144,7 +124,8 @@ impl Preprocessor {
         size: Size,
         input: wgpu::BufferBinding<'_>,
     ) -> Result<Prepared, GpuError> {
-        let views: Vec<_> = pictures.iter().map(|picture| readable(picture, size)).collect::<Result<_, _>>()?;
+        let views = pictures.iter().map(|picture| picture.view(size).map_err(|reason| GpuError::Input { reason }));
+        let views: Vec<_> = views.collect::<Result<_, _>>()?;
         let mut geometries: Vec<Geometry> = Vec::new();
         let mut records = Vec::with_capacity(pictures.len());
         let mut copies = Vec::new();
@@ -214,24 +195,10 @@ impl Preprocessor {
             mul: each(&|i| channels[i].mul),
             add: each(&|i| channels[i].add),
             // The text is trusted to stay within the input.
-            plane: [0, 1, 2, 3].map(|i| channels.get(i).map_or(0, |channel| channel.plane.min(2))),
+            plane: [0, 1, 2, 3].map(|i| channels.get(i).map_or(0, |channel| channel.plane.min(2) as u32)),
             pad: each(&|i| channels[i].apply(pad)),
         }
     }
-}
-
-/// The frame's pixels and channels, once the rectangles are known to lie within frame and input.
-fn readable<'a>(picture: &PicturePart<'a>, size: Size) -> Result<(HostView<'a>, &'static [Samples]), GpuError> {
-    let frame = picture.frame;
-    let failed = |reason: String| GpuError::Input { reason };
-    if !picture.source.is_in(frame.size()) || !picture.target.is_in(size) {
-        let PicturePart { source, target, .. } = picture;
-        return Err(failed(format!("{source:?} of {:?} does not go to {target:?} of {size:?}", frame.size())));
-    }
-    let samples =
-        Samples::of(frame.format()).ok_or_else(|| failed(format!("the format {:?} is not known", frame.format())))?;
-    let view = frame.host().map_err(|error| failed(error.to_string()))?;
-    Ok((view, samples))
 }
 
 /// Bytes of a plane, and where they go.
@@ -271,7 +238,7 @@ fn place_plane<'a>(
     copies: &mut Vec<Copy<'a>>,
 ) -> [u32; 2] {
     let plane = view.plane(channel.plane);
-    let [[first, end], [top, bottom]] = axes(picture.source, [1, 1], channel.subsampling).map(|axis| axis.stored());
+    let [[first, end], [top, bottom]] = Axis::of(picture.source, [1, 1], channel.subsampling).map(|axis| axis.stored());
     let (left, row) = (first * channel.step, (end - first) * channel.step);
     let stride = if row * 2 > plane.stride {
         // Nearly all of it: in one go, with what lies between the lines.
@@ -289,17 +256,6 @@ fn place_plane<'a>(
     let base = bytes.wrapping_sub(top * stride + left);
     *bytes = (*bytes + (bottom - top - 1) * stride + row).next_multiple_of(4);
     [base as u32, stride as u32]
-}
-
-fn axes(source: Rect, [width, height]: [u32; 2], subsampling: usize) -> [Axis; 2] {
-    let axis = |start: u32, len: u32, output: u32, drop_beyond| Axis {
-        start: start as usize,
-        len: len as usize,
-        output: output as usize,
-        subsampling,
-        drop_beyond,
-    };
-    [axis(source.x, source.width, width, true), axis(source.y, source.height, height, false)]
 }
 
 impl Geometry {
@@ -324,7 +280,7 @@ impl Geometry {
     fn taps(&self) -> impl Iterator<Item = Tap> + use<> {
         let (source, target) = (self.source, self.target);
         [1, 2].into_iter().zip(self.steps).filter(|(_, step)| *step > 0).flat_map(move |(subsampling, step)| {
-            let [columns, lines] = axes(source, target, subsampling);
+            let [columns, lines] = Axis::of(source, target, subsampling);
             columns.taps(step).chain(lines.taps(1))
         })
     }
@@ -337,7 +293,7 @@ fn words(tap: Tap) -> [u32; 4] {
 
 impl PictureRecord {
     fn new(picture: &PicturePart<'_>, taps: [u32; 4], samples: &[Samples]) -> Self {
-        let Rect { x, y, width, height } = picture.target;
+        let PixelRect { x, y, width, height } = picture.target;
         let channels = samples.len() as i32;
         let is_yuv = samples.iter().any(|samples| samples.subsampling > 1);
         let YuvToRgb { luma_offset, luma, red, green, blue } = YuvToRgb::new(picture.frame.color());

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::testing::{context, tuning};
-use super::tuning::ConvFamily;
+use super::testing::context;
 use super::*;
 use crate::cpu::{self, Packed, Pool, SimdLevel};
 use crate::graph::concrete::concrete;

@@ -33,6 +33,7 @@ impl YuvToRgb {
     }
 
     /// The colour, each channel from 0 to 255.
+    #[inline(always)]
     pub(crate) fn rgb(&self, [y, cb, cr]: [f32; 3]) -> [f32; 3] {
         let y = (y + self.luma_offset) * self.luma;
         let (cb, cr) = (cb - 128.0, cr - 128.0);

@@ -3,6 +3,8 @@
 //! to 16 bits, vertical ones rounded to two more bits than the result has. Detectors were trained and published with
 //! it, so the last bit counts for their scores.
 
+use super::PixelRect;
+
 /// Weights are fractions of this: 2¹¹.
 const ONE: f32 = 2048.0;
 
@@ -32,6 +34,18 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
+    /// The columns and the lines of `source` stretched to `target`'s, of channels of which so many of both share a sample.
+    pub(crate) fn of(source: PixelRect, [width, height]: [u32; 2], subsampling: usize) -> [Self; 2] {
+        let axis = |start: u32, len: u32, output: u32, drop_beyond| Self {
+            start: start as usize,
+            len: len as usize,
+            output: output as usize,
+            subsampling,
+            drop_beyond,
+        };
+        [axis(source.x, source.width, width, true), axis(source.y, source.height, height, false)]
+    }
+
     /// The stored samples that it touches: the first, and the one after the last.
     pub(crate) fn stored(&self) -> [usize; 2] {
         [self.start / self.subsampling, (self.start + self.len).div_ceil(self.subsampling)]

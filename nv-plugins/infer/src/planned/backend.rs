@@ -1,10 +1,17 @@
 //! What plans run on: the CPU, or a GPU.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::job::{Collected, Job, Part};
 use crate::cpu::{self, Packed, Pool, RunError, SimdLevel};
 use crate::gpu::{self, Context, ExecutorOptions, GpuError};
+use crate::host::Host;
+use crate::picture::Pictures;
 use crate::plan::{Plan, Target};
+
+/// How many batches are submitted to a GPU before the first of them is waited for.
+const IN_FLIGHT: usize = 2;
 
 /// What plans of one model run on, with what they share there.
 pub(super) enum Backend {
@@ -67,7 +74,8 @@ impl Backend {
                 Ok(Executor::Cpu(cpu::Executor::new(plan, packed, Arc::clone(pool), *level)?))
             }
             Self::Gpu { context, weights, max_batch } => {
-                let options = ExecutorOptions { max_batch: *max_batch, ..ExecutorOptions::default() };
+                let options =
+                    ExecutorOptions { max_batch: *max_batch, in_flight: IN_FLIGHT, ..ExecutorOptions::default() };
                 let mut executor = gpu::Executor::new(Arc::clone(context), plan, weights, options)?;
                 executor.warm_up()?;
                 Ok(Executor::Gpu(executor))
@@ -75,52 +83,110 @@ impl Backend {
         }
     }
 
-    /// How many entries at once suit it best; on the CPU a batch gains nothing.
-    pub(super) fn preferred_batch(&self) -> usize {
+    /// How many entries are computed at once, at the most; on the CPU a batch gains nothing.
+    pub(super) fn max_batch(&self) -> usize {
         match self {
             Self::Cpu { .. } => 1,
             Self::Gpu { max_batch, .. } => *max_batch,
         }
     }
+
+    /// How many entries of one run suit it best: so many that the next are on their way to a GPU while it computes.
+    pub(super) fn preferred_batch(&self) -> usize {
+        match self {
+            Self::Cpu { .. } => 1,
+            Self::Gpu { max_batch, .. } => max_batch * IN_FLIGHT,
+        }
+    }
 }
 
 impl Executor {
-    /// Computes `groups` times, each time from the next part of every input; appends to the outputs.
+    /// Does a job, at most `max_batch` groups at once, and adds what comes of it to `collected`.
     pub(super) fn run(
         &mut self,
-        groups: usize,
+        job: &Job<'_>,
         max_batch: usize,
-        inputs: &[&[f32]],
-        outputs: &mut [Vec<f32>],
+        host: &mut Host,
+        collected: &mut Collected<'_>,
     ) -> Result<(), Failure> {
-        let parts = |first: usize, count: usize| -> Vec<&[f32]> {
-            let part = |data: &&'_ [f32]| {
-                let len = data.len() / groups;
-                first * len..(first + count) * len
-            };
-            inputs.iter().map(|data| &data[part(data)]).collect()
-        };
         match self {
             Self::Cpu(executor) => {
-                for group in 0..groups {
-                    executor.run(&parts(group, 1), outputs)?;
+                for group in 0..job.groups {
+                    match &job.part(group, 1) {
+                        Part::Values(inputs) => executor.write(inputs)?,
+                        Part::Pictures(pictures) => write_picture(executor, pictures, host)?,
+                    }
+                    executor.compute()?;
+                    match collected {
+                        Collected::Outputs(outputs) => executor.read(outputs),
+                        Collected::Rows(selection, rows) => {
+                            let outputs = executor.outputs();
+                            let outputs: Vec<&[f32]> = outputs.iter().map(|output| &**output).collect();
+                            rows.push(host.select(selection, &outputs));
+                        }
+                    }
                 }
             }
             Self::Gpu(executor) => {
                 // The next batch is on its way while the one before it is waited for.
-                let mut before = None;
-                for first in (0..groups).step_by(max_batch) {
-                    let count = max_batch.min(groups - first);
-                    let next = executor.submit(count, &parts(first, count))?;
-                    if let Some(in_flight) = before.replace(next) {
-                        gpu::InFlight::finish(in_flight, outputs)?;
+                let mut in_flight = VecDeque::with_capacity(IN_FLIGHT);
+                for first in (0..job.groups).step_by(max_batch) {
+                    if in_flight.len() == IN_FLIGHT
+                        && let Some(oldest) = in_flight.pop_front()
+                    {
+                        finish(oldest, host, collected)?;
                     }
+                    let count = max_batch.min(job.groups - first);
+                    in_flight.push_back(submit(executor, count, &job.part(first, count), host)?);
                 }
-                if let Some(in_flight) = before {
-                    in_flight.finish(outputs)?;
-                }
+                in_flight.into_iter().try_for_each(|oldest| finish(oldest, host, collected))?;
             }
         }
         Ok(())
     }
+}
+
+fn write_picture(executor: &mut cpu::Executor, pictures: &Pictures<'_>, host: &mut Host) -> Result<(), RunError> {
+    let unnamed = |reason: String| RunError { node: String::new(), reason };
+    match executor.floats_of_input() {
+        Some(input) if input.len() == pictures.values() => host.fill(pictures, 0, input).map_err(unnamed),
+        _ => executor.write(&[host.input(pictures).map_err(unnamed)?]),
+    }
+}
+
+fn submit(
+    executor: &mut gpu::Executor,
+    entries: usize,
+    part: &Part<'_>,
+    host: &mut Host,
+) -> Result<gpu::InFlight, Failure> {
+    match part {
+        Part::Values(inputs) => Ok(executor.submit(entries, inputs)?),
+        Part::Pictures(pictures) => match executor.submit_pictures(pictures) {
+            // Not on the device: the network takes bytes, or the frames are more than it takes at once.
+            Err(GpuError::Input { .. }) => {
+                let input = host.input(pictures);
+                let input = input.map_err(|reason| RunError { node: String::new(), reason })?;
+                Ok(executor.submit(entries, &[input])?)
+            }
+            submitted => Ok(submitted?),
+        },
+    }
+}
+
+fn finish(in_flight: gpu::InFlight, host: &mut Host, collected: &mut Collected<'_>) -> Result<(), Failure> {
+    match collected {
+        Collected::Outputs(outputs) => in_flight.finish(outputs)?,
+        Collected::Rows(selection, rows) => {
+            let entries = in_flight.entries();
+            let mut outputs = vec![Vec::new(); in_flight.outputs()];
+            in_flight.finish(&mut outputs)?;
+            for entry in 0..entries {
+                let part = |output: &Vec<f32>| entry * output.len() / entries..(entry + 1) * output.len() / entries;
+                let outputs: Vec<&[f32]> = outputs.iter().map(|output| &output[part(output)]).collect();
+                rows.push(host.select(selection, &outputs));
+            }
+        }
+    }
+    Ok(())
 }

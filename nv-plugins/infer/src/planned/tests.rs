@@ -24,7 +24,11 @@ fn run(model: &Model, planned: &Planned) -> Vec<f32> {
     let shape: Vec<usize> = model.inputs()[0].shape.as_ref().unwrap().iter().map(|d| d.fixed().unwrap_or(1)).collect();
     let len = shape.iter().product::<usize>();
     let input: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin()).collect();
-    planned.run(model, &[shape], &[&input], 1).unwrap().remove(0).1
+    let job = Job { shapes: &[shape], source: Source::Values(&[&input]), groups: 1, selection: None };
+    match planned.run(model, &job, &mut Host::new()).unwrap() {
+        Results::Outputs(mut outputs) => outputs.remove(0).1,
+        Results::Rows(_) => panic!("rows were not asked for"),
+    }
 }
 
 fn context(planned: &Planned) -> Option<Arc<Context>> {

@@ -142,7 +142,7 @@ fn a_failing_step_is_named() {
     let error = outputs(&mut executor, &numbers(1, 189), &[3.0, 0.0]).unwrap_err();
     assert_eq!(error.to_string(), "node \"n3\": the index 3 is out of range: there are 3 elements");
     let error = outputs(&mut executor, &[1.0], &[0.0, 0.0]).unwrap_err();
-    assert_eq!(error.to_string(), "the inputs or outputs are not those of the plan");
+    assert_eq!(error.to_string(), "the inputs are not those of the plan");
 }
 
 #[test]

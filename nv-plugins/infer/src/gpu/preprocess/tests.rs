@@ -1,79 +1,27 @@
 use std::time::Duration;
 
-use nv_core::{ColorInfo, ColorMatrix, ColorRange, Frame, FrameHeader, FramePool, PixelFormat};
+use nv_core::{ColorInfo, ColorMatrix, ColorRange, PixelFormat};
 
 use super::*;
 use crate::gpu::readback::Readbacks;
 use crate::gpu::testing::context;
 use crate::picture::PictureChannel;
+use crate::picture::tests::{FORMATS, frame, pattern, plain, whole};
 
 const LONG: Duration = Duration::from_secs(120);
 
-const FORMATS: [PixelFormat; 6] = [
-    PixelFormat::I420,
-    PixelFormat::Nv12,
-    PixelFormat::Rgb8,
-    PixelFormat::Bgr8,
-    PixelFormat::Rgba8,
-    PixelFormat::Gray8,
-];
-
-/// A frame whose sample of `channel` at (x, y) is `sample(x, y, channel)`; channels of a format are in its own order.
-fn frame(
-    format: PixelFormat,
-    (width, height): (u32, u32),
-    color: ColorInfo,
-    sample: impl Fn(usize, usize, usize) -> u8,
-) -> Frame {
-    let size = Size::new(width, height);
-    let mut buffer = FramePool::new(0).take(FrameHeader { color, ..FrameHeader::new(size, format) }).unwrap();
-    let mut first_channel = 0;
-    for plane in 0..format.plane_count() {
-        let row_bytes = format.plane_shape(plane, size).row_bytes;
-        let interleaved = match (format, plane) {
-            (PixelFormat::Rgb8 | PixelFormat::Bgr8, _) => 3,
-            (PixelFormat::Rgba8, _) => 4,
-            (PixelFormat::Nv12, 1) => 2,
-            _ => 1,
-        };
-        for (i, byte) in buffer.plane_mut(plane).iter_mut().enumerate() {
-            let (x, y) = (i % row_bytes, i / row_bytes);
-            *byte = sample(x / interleaved, y, first_channel + x % interleaved);
-        }
-        first_channel += interleaved;
-    }
-    buffer.freeze()
-}
-
-fn pattern(x: usize, y: usize, c: usize) -> u8 {
-    ((x * 7 + y * 13 + c * 29 + (x * y) % 17 * 5) % 256) as u8
-}
-
-fn same(plane: u32) -> PictureChannel {
-    PictureChannel { plane, mul: 1.0, add: 0.0 }
-}
-
-fn plain() -> PictureInput {
-    PictureInput { channels: [same(0), same(1), same(2)], pad: 114 }
-}
-
-fn whole(size: Size) -> Rect {
-    Rect { x: 0, y: 0, width: size.width, height: size.height }
-}
-
-/// The network's input for these pictures, as `layout` has it.
+/// The network's input for these pictures.
 fn run(
     context: &Context,
     input: PictureInput,
-    layout: InputLayout,
     checks: Checks,
     batches: &[&[PicturePart<'_>]],
     size: Size,
 ) -> Result<Vec<f32>, GpuError> {
-    let mut preprocessor = Preprocessor::new(context, input, layout, checks)?;
+    let mut preprocessor = Preprocessor::new(context, input, checks)?;
     let mut last = Vec::new();
     for pictures in batches {
-        let bytes = layout.values(size) * 4 * pictures.len() as u64;
+        let bytes = 3 * 4 * u64::from(size.width * size.height) * pictures.len() as u64;
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
         let descriptor = wgpu::BufferDescriptor { label: None, size: bytes, usage, mapped_at_creation: false };
         let buffer = context.device().create_buffer(&descriptor);
@@ -95,16 +43,16 @@ fn reference(input: &PictureInput, picture: &PicturePart<'_>, size: Size) -> Vec
     let area = (size.width * size.height) as usize;
     let mut out = vec![0.0; 3 * area];
     for channel in input.channels {
-        out[channel.plane as usize * area..][..area].fill(channel.apply(f32::from(input.pad)));
+        out[channel.plane * area..][..area].fill(channel.apply(f32::from(input.pad)));
     }
     let (view, samples) = (picture.frame.host().unwrap(), Samples::of(picture.frame.format()).unwrap());
-    let Rect { x: left, y: top, width, height } = picture.target;
+    let PixelRect { x: left, y: top, width, height } = picture.target;
     for y in 0..height as usize {
         for x in 0..width as usize {
             let values: Vec<f32> = samples
                 .iter()
                 .map(|channel| {
-                    let [columns, lines] = axes(picture.source, [width, height], channel.subsampling);
+                    let [columns, lines] = Axis::of(picture.source, [width, height], channel.subsampling);
                     let column = columns.taps(channel.step).nth(x).unwrap();
                     let line = lines.taps(1).nth(y).unwrap();
                     let plane = view.plane(channel.plane);
@@ -126,7 +74,7 @@ fn reference(input: &PictureInput, picture: &PicturePart<'_>, size: Size) -> Vec
             };
             let at = (top as usize + y) * size.width as usize + left as usize + x;
             for (channel, value) in input.channels.into_iter().zip(rgb) {
-                out[channel.plane as usize * area + at] = channel.apply(value);
+                out[channel.plane * area + at] = channel.apply(value);
             }
         }
     }
@@ -142,7 +90,7 @@ fn pictures_come_out_as_opencv_has_them() {
         let frame = frame(PixelFormat::Rgb8, (53, 37), ColorInfo::default(), pattern);
         let size = Size::new(width as u32, height as u32);
         let picture = PicturePart { frame: &frame, source: whole(frame.size()), target: whole(size) };
-        let planes = run(&context, plain(), InputLayout::Planar, Checks::Trusted, &[&[picture]], size).unwrap();
+        let planes = run(&context, plain(), Checks::Trusted, &[&[picture]], size).unwrap();
         let at = |x: usize, y: usize, c: usize| planes[(c * height + y) * width + x];
         assert_eq!([0, 1, 2].map(|c| at(5, 3, c) as u8), pixel, "{width}×{height}");
         let places = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| (x, y, c))));
@@ -181,8 +129,8 @@ fn a_mixed_batch_is_within_a_level_of_the_definition() {
     for (i, frame) in frames.iter().enumerate() {
         let Size { width, height } = frame.size();
         // The whole frame, and a part of it at an odd place; all of the input, or some of it.
-        let part = Rect { x: width / 3, y: height / 3, width: width.div_ceil(5), height: height.div_ceil(2) };
-        let corner = Rect { x: 3, y: 5, width: 31 - (i as u32 % 7), height: 17 };
+        let part = PixelRect { x: width / 3, y: height / 3, width: width.div_ceil(5), height: height.div_ceil(2) };
+        let corner = PixelRect { x: 3, y: 5, width: 31 - (i as u32 % 7), height: 17 };
         pictures.push(PicturePart { frame, source: whole(frame.size()), target: corner });
         pictures.push(PicturePart { frame, source: part, target: whole(size) });
     }
@@ -193,20 +141,21 @@ fn a_mixed_batch_is_within_a_level_of_the_definition() {
             PictureChannel { plane: 0, mul: -1.0, add: 0.25 },
         ],
         pad: 100,
+        layout: PictureLayout::Planar,
     };
     let expected: Vec<Vec<f32>> = pictures.iter().map(|picture| reference(&input, picture, size)).collect();
     let (area, batches) = ((size.width * size.height) as usize, [&pictures[..3], &pictures[..]]);
     for checks in [Checks::Trusted, Checks::Added] {
-        let planar = run(&context, input.clone(), InputLayout::Planar, checks, &batches, size).unwrap();
-        let blocked = run(&context, input.clone(), InputLayout::Blocked, checks, &batches, size).unwrap();
+        let planar = run(&context, input.clone(), checks, &batches, size).unwrap();
+        let pixels = PictureInput { layout: PictureLayout::Interleaved, ..input.clone() };
+        let interleaved = run(&context, pixels, checks, &batches, size).unwrap();
         for (entry, expected) in expected.iter().enumerate() {
             for (i, expected) in expected.iter().enumerate() {
                 let found = planar[entry * 3 * area + i];
-                let level = input.channels.iter().find(|c| c.plane as usize == i / area).unwrap().mul.abs();
+                let level = input.channels.iter().find(|c| c.plane == i / area).unwrap().mul.abs();
                 assert!((found - expected).abs() <= level * 1e-3, "{entry} {i}: {found} for {expected}, {checks:?}");
                 let (plane, at) = (i / area, i % area);
-                assert_eq!(blocked[(entry * area + at) * 4 + plane], found, "{entry} {i}");
-                assert_eq!(blocked[(entry * area + at) * 4 + 3], 0.0);
+                assert_eq!(interleaved[(entry * area + at) * 3 + plane], found, "{entry} {i}");
             }
         }
     }
@@ -217,14 +166,14 @@ fn what_does_not_fit_is_refused() {
     let Some(context) = context("what_does_not_fit_is_refused") else { return };
     let frame = frame(PixelFormat::Gray8, (16, 16), ColorInfo::default(), pattern);
     let size = Size::new(8, 8);
-    let check = |source: Rect, target: Rect, part: &str| {
+    let check = |source: PixelRect, target: PixelRect, part: &str| {
         let picture = PicturePart { frame: &frame, source, target };
-        let error = run(&context, plain(), InputLayout::Planar, Checks::Trusted, &[&[picture]], size).unwrap_err();
+        let error = run(&context, plain(), Checks::Trusted, &[&[picture]], size).unwrap_err();
         assert!(matches!(&error, GpuError::Input { reason } if reason.contains(part)), "{error}");
     };
-    let fits = Rect { x: 0, y: 0, width: 8, height: 8 };
-    check(Rect { x: 9, ..fits }, fits, "does not go to");
-    check(Rect { width: 0, ..fits }, fits, "does not go to");
-    check(fits, Rect { y: 1, ..fits }, "does not go to");
-    check(Rect { x: u32::MAX, ..fits }, fits, "does not go to");
+    let fits = PixelRect { x: 0, y: 0, width: 8, height: 8 };
+    check(PixelRect { x: 9, ..fits }, fits, "does not go to");
+    check(PixelRect { width: 0, ..fits }, fits, "does not go to");
+    check(fits, PixelRect { y: 1, ..fits }, "does not go to");
+    check(PixelRect { x: u32::MAX, ..fits }, fits, "does not go to");
 }

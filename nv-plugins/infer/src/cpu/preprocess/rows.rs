@@ -1,0 +1,102 @@
+//! Rows of samples, stretched, mixed and turned into a network's values. Samples that were stretched come 128 times as large,
+//! those that were mixed four times; they are rounded to 8 bits as in a stored picture, their low bits being cut, not rounded,
+//! which would tint every grey.
+//!
+//! The loops are plain Rust over whole numbers and floats, compiled for each instruction set, so that every set gives the same.
+
+#![expect(unsafe_code, reason = "loops compiled for an instruction set")]
+
+use crate::cpu::simd::{Instructions, Kernel, Simd};
+use crate::picture::{PictureChannel, Tap, YuvToRgb};
+
+/// A loop to be compiled for each instruction set.
+struct Loop<F>(F);
+
+impl<F: FnOnce()> Kernel for Loop<F> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self, _: S) {
+        (self.0)();
+    }
+}
+
+#[inline(always)]
+fn compiled_for(instructions: Option<Instructions>, body: impl FnOnce()) {
+    match instructions {
+        // SAFETY: the loop has no pointers of which anything would have to be promised.
+        Some(instructions) => unsafe { instructions.run(Loop(body)) },
+        None => body(),
+    }
+}
+
+/// One row, stretched: sums of two samples by their weights, shifted so that 255 becomes 32,640. `source` begins at the
+/// row's first sample of the channel.
+pub(super) fn stretch_row(instructions: Option<Instructions>, source: &[u8], taps: &[Tap], out: &mut [i16]) {
+    compiled_for(instructions, || {
+        for (out, tap) in out.iter_mut().zip(taps) {
+            let [a, b] = tap.at.map(|at| i32::from(source[at as usize]));
+            let [wa, wb] = tap.weight.map(i32::from);
+            *out = ((a * wa + b * wb) >> 4) as i16;
+        }
+    });
+}
+
+/// The row between two stretched ones, four times as large as samples are: 0 to 1,020 and up to 1 above for rounding.
+pub(super) fn between_rows(
+    instructions: Option<Instructions>,
+    [upper, lower]: [&[i16]; 2],
+    weight: [i16; 2],
+    out: &mut [i16],
+) {
+    compiled_for(instructions, || {
+        let part = |sample: i16, weight: i16| (i32::from(sample) * i32::from(weight)) >> 16;
+        for ((out, &upper), &lower) in out.iter_mut().zip(upper).zip(lower) {
+            *out = (part(upper, weight[0]) + part(lower, weight[1])) as i16;
+        }
+    });
+}
+
+/// The stored sample that this one rounds to.
+#[inline(always)]
+fn rounded(sample: i16) -> f32 {
+    f32::from((sample + 2) >> 2)
+}
+
+/// A row of one colour channel.
+pub(super) fn plain_row(instructions: Option<Instructions>, samples: &[i16], channel: PictureChannel, out: &mut [f32]) {
+    compiled_for(instructions, || {
+        for (out, &sample) in out.iter_mut().zip(samples) {
+            *out = channel.apply(rounded(sample));
+        }
+    });
+}
+
+/// A row of red, green and blue from one of Y, Cb and Cr.
+pub(super) fn color_row(
+    instructions: Option<Instructions>,
+    yuv: &YuvToRgb,
+    [y, cb, cr]: [&[i16]; 3],
+    channels: [PictureChannel; 3],
+    [r, g, b]: [&mut [f32]; 3],
+) {
+    let n = r.len();
+    // Slices of one length, and copies, so that the compiler sees that writing a row changes nothing else.
+    let (g, b, y, cb, cr) = (&mut g[..n], &mut b[..n], &y[..n], &cb[..n], &cr[..n]);
+    let yuv = *yuv;
+    let [to_r, to_g, to_b] = channels;
+    compiled_for(instructions, || {
+        for i in 0..n {
+            let [red, green, blue] = yuv.rgb([rounded(y[i]), rounded(cb[i]), rounded(cr[i])]);
+            r[i] = to_r.apply(red);
+            g[i] = to_g.apply(green);
+            b[i] = to_b.apply(blue);
+        }
+    });
+}
+
+/// Rows of three planes as pixels.
+pub(super) fn interleave(planes: [&[f32]; 3], out: &mut [f32]) {
+    let [a, b, c] = planes;
+    for (((pixel, &a), &b), &c) in out.chunks_exact_mut(3).zip(a).zip(b).zip(c) {
+        pixel.copy_from_slice(&[a, b, c]);
+    }
+}

@@ -1,0 +1,139 @@
+use nv_core::{ColorInfo, ColorMatrix, ColorRange, Frame};
+
+use super::*;
+use crate::picture::tests::{FORMATS, frame, pattern, plain, same, whole};
+use crate::picture::{PictureChannel, PixelRect};
+
+fn fill(preprocessor: &mut Preprocessor, input: &PictureInput, part: &PicturePart<'_>, size: Size) -> Vec<f32> {
+    let mut out = vec![f32::NAN; 3 * (size.width * size.height) as usize];
+    preprocessor.fill(input, part, size, &mut out).unwrap();
+    out
+}
+
+fn stretched(frame: &Frame, size: Size) -> Vec<f32> {
+    let part = PicturePart { frame, source: whole(frame.size()), target: whole(size) };
+    fill(&mut Preprocessor::new(SimdLevel::detect()), &plain(), &part, size)
+}
+
+#[test]
+fn pictures_come_out_as_opencv_has_them() {
+    // Expected: of r = cv2.resize(picture, size), the sum of all samples, the sum of each times its index modulo 251, and
+    // the pixel at row 3, column 5.
+    fn check((width, height): (usize, usize), sum: u64, weighted: u64, pixel: [u8; 3]) {
+        let picture = frame(PixelFormat::Rgb8, (53, 37), ColorInfo::default(), pattern);
+        let planes = stretched(&picture, Size::new(width as u32, height as u32));
+        let at = |x: usize, y: usize, c: usize| planes[(c * height + y) * width + x];
+        assert_eq!([0, 1, 2].map(|c| at(5, 3, c) as u8), pixel, "{width}×{height}");
+        let places = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| (x, y, c))));
+        let mut sums = (0, 0);
+        for (i, (x, y, c)) in places.enumerate() {
+            let value = at(x, y, c);
+            assert_eq!(value.fract(), 0.0, "a stored picture has whole samples");
+            sums.0 += value as u64;
+            sums.1 += value as u64 * (i as u64 % 251);
+        }
+        assert_eq!(sums, (sum, weighted), "{width}×{height}");
+    }
+    check((40, 30), 457_230, 56_177_371, [141, 170, 200]);
+    check((20, 20), 152_636, 18_429_964, [20, 49, 58]);
+    check((80, 50), 1_524_298, 191_920_820, [82, 111, 140]);
+    check((53, 37), 748_092, 91_929_896, [149, 178, 207]);
+    check((26, 18), 177_488, 21_372_504, [206, 180, 82]);
+}
+
+#[test]
+fn packed_formats_differ_in_order_alone() {
+    let size = Size::new(16, 16);
+    let rgb = frame(PixelFormat::Rgb8, (33, 21), ColorInfo::default(), pattern);
+    let bgr = frame(PixelFormat::Bgr8, (33, 21), ColorInfo::default(), |x, y, c| pattern(x, y, 2 - c));
+    let rgba = frame(PixelFormat::Rgba8, (33, 21), ColorInfo::default(), |x, y, c| pattern(x, y, c % 3));
+    let expected = stretched(&rgb, size);
+    assert_eq!(stretched(&bgr, size), expected);
+    assert_eq!(stretched(&rgba, size), expected);
+
+    // Every order of planes.
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let input = PictureInput { channels: order.map(same), ..plain() };
+        let part = PicturePart { frame: &rgb, source: whole(rgb.size()), target: whole(size) };
+        let found = fill(&mut Preprocessor::new(SimdLevel::Scalar), &input, &part, size);
+        for (color, plane) in order.into_iter().enumerate() {
+            assert_eq!(found[256 * plane..][..256], expected[256 * color..][..256], "{order:?}");
+        }
+    }
+}
+
+#[test]
+fn planar_formats_agree() {
+    let sample = |x: usize, y: usize, c: usize| pattern(x / 3, y / 2, c);
+    for size in [(64, 48), (63, 47), (1, 1)] {
+        let i420 = frame(PixelFormat::I420, size, ColorInfo::default(), sample);
+        let nv12 = frame(PixelFormat::Nv12, size, ColorInfo::default(), sample);
+        assert_eq!(stretched(&i420, Size::new(40, 24)), stretched(&nv12, Size::new(40, 24)), "{size:?}");
+    }
+}
+
+#[test]
+fn grey_is_grey_in_every_format() {
+    let full = ColorInfo { range: ColorRange::Full, ..ColorInfo::default() };
+    let luma = |x: usize, y: usize, c: usize| if c == 0 { pattern(x, y, 0) } else { 128 };
+    let grey = stretched(&frame(PixelFormat::Gray8, (31, 27), full, luma), Size::new(20, 20));
+    let i420 = stretched(&frame(PixelFormat::I420, (31, 27), full, luma), Size::new(20, 20));
+    for (i, (a, b)) in grey.iter().zip(&i420).enumerate() {
+        assert!((a - b).abs() < 0.01, "{i}: {a} {b}");
+        assert_eq!(*a, grey[i % 400], "the three planes are the same");
+    }
+}
+
+#[test]
+fn every_level_gives_the_same_wherever_the_picture_goes_and_whatever_was_there() {
+    let colors = [
+        ColorInfo { range: ColorRange::Limited, matrix: ColorMatrix::Bt601 },
+        ColorInfo { range: ColorRange::Full, matrix: ColorMatrix::Bt709 },
+    ];
+    let size = Size::new(40, 28);
+    let channel = |plane, mul, add| PictureChannel { plane, mul, add };
+    let planar = PictureInput {
+        layout: PictureLayout::Planar,
+        channels: [channel(2, 0.5, -3.0), channel(1, 2.0, 1.0), channel(0, -1.0, 0.25)],
+        pad: 100,
+    };
+    let interleaved = PictureInput { layout: PictureLayout::Interleaved, ..planar.clone() };
+    let pads = planar.channels.map(|channel| (channel.plane, channel.apply(100.0)));
+    let mut preprocessors: Vec<_> = SimdLevel::available().map(Preprocessor::new).collect();
+    for (i, format) in FORMATS.into_iter().cycle().take(12).enumerate() {
+        let picture = frame(format, [(64, 48), (63, 47), (1, 1), (200, 3)][i % 4], colors[i % 2], pattern);
+        let Size { width, height } = picture.size();
+        let source = PixelRect { x: width / 3, y: height / 3, width: width.div_ceil(5), height: height.div_ceil(2) };
+        let middle = PixelRect { x: 3, y: 5, width: 31, height: 17 };
+        for (source, target) in [(whole(picture.size()), middle), (source, whole(size)), (source, middle)] {
+            let part = PicturePart { frame: &picture, source, target };
+            let expected = fill(&mut preprocessors[0], &planar, &part, size);
+            let pixels = fill(&mut preprocessors[0], &interleaved, &part, size);
+            for (at, pixel) in pixels.chunks_exact(3).enumerate() {
+                let planes = [expected[at], expected[1120 + at], expected[2240 + at]];
+                assert_eq!(pixel, planes, "{format:?} {at}");
+                let (x, y) = (at as u32 % size.width, at as u32 / size.width);
+                if !(PixelRect { x, y, width: 1, height: 1 }).is_within(target) {
+                    assert!(pads.iter().all(|(plane, pad)| planes[*plane] == *pad), "{format:?} {x} {y}");
+                }
+            }
+            for preprocessor in &mut preprocessors {
+                assert_eq!(fill(preprocessor, &planar, &part, size), expected, "{preprocessor:?}");
+                assert_eq!(fill(preprocessor, &interleaved, &part, size), pixels, "{preprocessor:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn more_sizes_than_tables_still_come_out_right() {
+    let mut preprocessor = Preprocessor::new(SimdLevel::detect());
+    let size = Size::new(16, 16);
+    for side in (1..60).chain(1..60) {
+        let picture = frame(PixelFormat::Gray8, (side, side), ColorInfo::default(), |_, _, _| 77);
+        let part = PicturePart { frame: &picture, source: whole(picture.size()), target: whole(size) };
+        let input = fill(&mut preprocessor, &plain(), &part, size);
+        assert!(input.iter().all(|v| (v - 77.0).abs() <= 1.0));
+    }
+    assert_eq!(preprocessor.tables.len(), MAX_TABLES);
+}
