@@ -9,7 +9,7 @@ use super::SimdLevel;
 use super::simd::Instructions;
 use crate::picture::{Axis, PictureInput, PictureLayout, PicturePart, PixelRect, Samples, Tap, YuvToRgb};
 
-use rows::{between_rows, color_row, interleave, plain_row, stretch_row};
+use rows::{Columns, between_rows, color_row, interleave, plain_row};
 
 /// Fills network inputs. Keeps its tables and rows from picture to picture: for geometries seen before nothing is
 /// allocated.
@@ -70,8 +70,7 @@ impl Preprocessor {
         let yuv = YuvToRgb::new(frame.color());
         for line in 0..height {
             for ((channel, pair), mixed) in samples.iter().zip(rows.iter_mut()).zip(mixed.iter_mut()) {
-                let (columns, lines) = tables.of(channel);
-                pair.mix(instructions, view.plane(channel.plane), channel, columns, lines[line], mixed);
+                pair.mix(instructions, view.plane(channel.plane), channel, tables.of(channel), line, mixed);
             }
             let begin = (y + line) * row_len + x;
             let to: [&mut [f32]; 3] = match input.layout {
@@ -155,26 +154,31 @@ type Key = (PixelFormat, PixelRect, [u32; 2]);
 struct Tables {
     key: Key,
     /// Columns and lines at full resolution, and at half of it where the format has such channels.
-    full: (Vec<Tap>, Vec<Tap>),
-    half: (Vec<Tap>, Vec<Tap>),
+    full: Option<Grid>,
+    half: Option<Grid>,
+}
+
+/// The taps of a channel.
+#[derive(Debug)]
+struct Grid {
+    columns: Columns,
+    lines: Vec<Tap>,
 }
 
 impl Tables {
     fn new(key: Key, samples: &[Samples]) -> Self {
         let (_, source, target) = key;
-        let taps = |subsampling: usize| {
-            let step = samples.iter().find(|channel| channel.subsampling == subsampling).map(|channel| channel.step);
-            step.map(|step| {
-                let [columns, lines] = Axis::of(source, target, subsampling);
-                (columns.taps(step).collect(), lines.taps(1).collect())
-            })
+        let grid = |subsampling: usize| {
+            let step = samples.iter().find(|channel| channel.subsampling == subsampling)?.step;
+            let [columns, lines] = Axis::of(source, target, subsampling);
+            Some(Grid { columns: Columns::new(&columns, step), lines: lines.taps(1).collect() })
         };
-        Self { key, full: taps(1).unwrap_or_default(), half: taps(2).unwrap_or_default() }
+        Self { key, full: grid(1), half: grid(2) }
     }
 
-    fn of(&self, channel: &Samples) -> (&[Tap], &[Tap]) {
-        let (columns, lines) = if channel.subsampling > 1 { &self.half } else { &self.full };
-        (columns, lines)
+    fn of(&self, channel: &Samples) -> &Grid {
+        let grid = if channel.subsampling > 1 { &self.half } else { &self.full };
+        grid.as_ref().expect("there is one for each kind of channel")
     }
 }
 
@@ -191,16 +195,17 @@ impl RowPair {
         self.lines = [None; 2];
     }
 
-    /// Writes the row between lines `tap.at` to `out`, stretching those that are not at hand.
+    /// Writes the row that `line` of the output lies at to `out`, stretching source lines that are not at hand.
     fn mix(
         &mut self,
         instructions: Option<Instructions>,
         plane: PlaneView<'_>,
         channel: &Samples,
-        columns: &[Tap],
-        tap: Tap,
+        grid: &Grid,
+        line: usize,
         out: &mut [i16],
     ) {
+        let tap = grid.lines[line];
         let [upper, lower] = tap.at;
         // Going down, the lower line becomes the upper one.
         if self.lines[1] == Some(upper) {
@@ -210,9 +215,9 @@ impl RowPair {
         for (i, line) in [upper, lower].into_iter().enumerate() {
             if self.lines[i] != Some(line) {
                 let row = &mut self.rows[i];
-                row.resize(columns.len(), 0);
+                row.resize(out.len(), 0);
                 let start = line as usize * plane.stride + channel.offset;
-                stretch_row(instructions, &plane.data[start..], columns, row);
+                grid.columns.stretch(instructions, &plane.data[start..], row);
                 self.lines[i] = Some(line);
             }
         }

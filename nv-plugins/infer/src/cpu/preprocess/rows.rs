@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "loops compiled for an instruction set")]
 
 use crate::cpu::simd::{Instructions, Kernel, Simd};
-use crate::picture::{PictureChannel, Tap, YuvToRgb};
+use crate::picture::{Axis, PictureChannel, Tap, YuvToRgb};
 
 /// A loop to be compiled for each instruction set.
 struct Loop<F>(F);
@@ -28,16 +28,76 @@ fn compiled_for(instructions: Option<Instructions>, body: impl FnOnce()) {
     }
 }
 
-/// One row, stretched: sums of two samples by their weights, shifted so that 255 becomes 32,640. `source` begins at the
-/// row's first sample of the channel.
-pub(super) fn stretch_row(instructions: Option<Instructions>, source: &[u8], taps: &[Tap], out: &mut [i16]) {
-    compiled_for(instructions, || {
-        for (out, tap) in out.iter_mut().zip(taps) {
-            let [a, b] = tap.at.map(|at| i32::from(source[at as usize]));
-            let [wa, wb] = tap.weight.map(i32::from);
-            *out = ((a * wa + b * wb) >> 4) as i16;
+/// Where the samples of a stretched row come from.
+#[derive(Debug)]
+pub(super) enum Columns {
+    /// Samples side by side, at least two: where each pair begins, and its weights.
+    Pairs {
+        first: Vec<u32>,
+        weights: Vec<[i16; 2]>,
+        end: usize,
+    },
+    Apart(Vec<Tap>),
+}
+
+/// Samples that are fetched before they are weighed: a vector instruction can't fetch from all over a row, and weighs many at
+/// once.
+const FETCHED: usize = 256;
+
+impl Columns {
+    /// For stored samples that are `step` apart.
+    pub(super) fn new(axis: &Axis, step: usize) -> Self {
+        let [begin, end] = axis.stored();
+        let taps = axis.taps(step);
+        if step != 1 || end - begin < 2 {
+            return Self::Apart(taps.collect());
         }
-    });
+        let last = end as u32 - 2;
+        // At the end both samples are the last: the second of the pair that ends there.
+        let pair = |Tap { at: [a, b], weight: [of_a, of_b] }: Tap| match a == b {
+            true if a > last => (last, [0, of_a + of_b]),
+            true => (a, [of_a + of_b, 0]),
+            false => (a, [of_a, of_b]),
+        };
+        let (first, weights) = taps.map(pair).unzip();
+        Self::Pairs { first, weights, end }
+    }
+
+    /// One row, stretched: sums of two samples by their weights, shifted so that 255 becomes 32,640. `source` begins at the row's
+    /// first sample of the channel, and `out` has a sample for each column.
+    pub(super) fn stretch(&self, instructions: Option<Instructions>, source: &[u8], out: &mut [i16]) {
+        match self {
+            Self::Pairs { first, weights, end } => {
+                assert!(source.len() >= *end, "a line has all of its samples");
+                assert!(out.len() == first.len() && first.len() == weights.len(), "a sample for each column");
+                compiled_for(instructions, || {
+                    let columns = first.chunks(FETCHED).zip(weights.chunks(FETCHED));
+                    for ((first, weights), out) in columns.zip(out.chunks_mut(FETCHED)) {
+                        let mut pairs = [[0u8; 2]; FETCHED];
+                        for (pair, &first) in pairs.iter_mut().zip(first) {
+                            // SAFETY: both are among the `end` samples that are there.
+                            *pair = unsafe { source.as_ptr().add(first as usize).cast::<[u8; 2]>().read() };
+                        }
+                        for ((out, pair), weight) in out.iter_mut().zip(&pairs).zip(weights) {
+                            *out = weighed(*pair, *weight);
+                        }
+                    }
+                });
+            }
+            Self::Apart(taps) => {
+                for (out, tap) in out.iter_mut().zip(taps) {
+                    *out = weighed(tap.at.map(|at| source[at as usize]), tap.weight);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn weighed(samples: [u8; 2], weights: [i16; 2]) -> i16 {
+    let [a, b] = samples.map(i32::from);
+    let [of_a, of_b] = weights.map(i32::from);
+    ((a * of_a + b * of_b) >> 4) as i16
 }
 
 /// The row between two stretched ones, four times as large as samples are: 0 to 1,020 and up to 1 above for rounding.
