@@ -19,12 +19,6 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// The value whose [`sigmoid`] is `score`: values below it need not be turned into scores to be passed over.
-pub(crate) fn logit(score: f32) -> f32 {
-    // Both ends are infinite, which is what a threshold of 0 or 1 means.
-    (score / (1.0 - score)).ln()
-}
-
 /// Turns values into scores that add up to 1.
 pub(crate) fn softmax(values: &mut [f32]) {
     let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -78,15 +72,5 @@ mod tests {
                 prop_assert!((values[i] <= values[j] && scores[i] <= scores[j]) || scores[i] >= scores[j]);
             }
         }
-
-        #[test]
-        fn logit_is_where_sigmoid_crosses(score in 0.001f32..0.999) {
-            prop_assert!((sigmoid(logit(score)) - score).abs() < 1e-5);
-        }
-    }
-
-    #[test]
-    fn ends_of_the_scale() {
-        assert_eq!((logit(0.0), logit(1.0)), (f32::NEG_INFINITY, f32::INFINITY));
     }
 }

@@ -1,4 +1,4 @@
-use nv_infer::Model;
+use nv_infer::{Model, Pictures, Session};
 use nv_plugin_sdk::{
     Attribute, BatchCapabilities, BatchEntry, BatchProcessor, BuildContext, DataKind, FromConfig, Name, SceneFeature,
     Signal, StageError, StageOutput, Tensor, Value, tracing,
@@ -6,8 +6,9 @@ use nv_plugin_sdk::{
 
 use crate::activation::{Activation, are_scores, are_shares, sigmoid, softmax};
 use crate::config::ClassifyConfig;
-use crate::network::{Misfit, Network};
-use crate::plan::{ANY_SIZE, BLANK, PictureModel, choose_labels, refused, usual_settings};
+use crate::network::{self, Misfit, Network};
+use crate::placement::Placement;
+use crate::plan::{ANY_SIZE, BLANK, PictureModel, choose_labels, infer_error, refused, usual_settings};
 use crate::vector::VectorOutput;
 
 /// Tells what a picture is with a neural network from an ONNX file: the kind `classify`.
@@ -69,9 +70,11 @@ impl BatchProcessor for Classify {
         let Self { network, reader } = self;
         let mut seen = Seen::default();
         for value in BLANKS {
-            network.try_blank(BLANK, value, |outputs, entries, _| {
-                (0..entries).try_for_each(|entry| reader.output.of(outputs, entry).map(|values| seen.look_at(values)))
-            })?;
+            let trial = network.try_blank(BLANK, value)?;
+            for entry in 0..trial.entries {
+                let values = reader.output.of(&trial.outputs, entry);
+                seen.look_at(values.map_err(|misfit| network.refused(misfit))?);
+            }
         }
         if reader.activation.is_none() {
             let model = network.session().model();
@@ -83,8 +86,7 @@ impl BatchProcessor for Classify {
     }
 
     fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError> {
-        let Self { network, reader } = self;
-        network.process(batch, |outputs, slot, _, entry| reader.collect(outputs, slot, entry))
+        self.network.process(batch, &mut self.reader)
     }
 }
 
@@ -163,8 +165,22 @@ impl Reader {
         }
         Ok(())
     }
+}
 
-    fn collect(&mut self, outputs: &[Tensor], slot: usize, entry: &BatchEntry) -> Result<StageOutput, Misfit> {
+impl network::Reader for Reader {
+    type Answer = Vec<Tensor>;
+
+    fn ask(&mut self, session: &Session, pictures: &Pictures<'_>) -> Result<Vec<Tensor>, StageError> {
+        session.run_pictures(pictures).map_err(infer_error)
+    }
+
+    fn read(
+        &mut self,
+        outputs: &Vec<Tensor>,
+        slot: usize,
+        _: &Placement,
+        entry: &BatchEntry,
+    ) -> Result<StageOutput, Misfit> {
         self.score(outputs, slot)?;
         let mut found = StageOutput::default();
         let region = entry.region().map(|region| region.object);

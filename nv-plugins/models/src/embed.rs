@@ -1,13 +1,15 @@
 use std::sync::Arc;
 
+use nv_infer::{Pictures, Session};
 use nv_plugin_sdk::{
     Artifact, BatchCapabilities, BatchEntry, BatchProcessor, BuildContext, DataKind, FromConfig, Name, StageError,
-    StageOutput, tracing,
+    StageOutput, Tensor, tracing,
 };
 
 use crate::config::EmbedConfig;
-use crate::network::{Misfit, Network};
-use crate::plan::{ANY_SIZE, BLANK, PictureModel, usual_settings};
+use crate::network::{self, Misfit, Network};
+use crate::placement::Placement;
+use crate::plan::{ANY_SIZE, BLANK, PictureModel, infer_error, usual_settings};
 use crate::vector::VectorOutput;
 
 /// The schema of the artifact that has a whole frame's vector: little-endian `f32`.
@@ -21,8 +23,7 @@ pub const EMBEDDING_SCHEMA: &str = "nv.embedding/1";
 /// Each entry's result is bit for bit what the entry gets alone.
 pub struct Embed {
     network: Network,
-    output: VectorOutput,
-    vector: Vec<f32>,
+    reader: Reader,
 }
 
 impl FromConfig for Embed {
@@ -38,7 +39,7 @@ impl FromConfig for Embed {
         model.layers.push_published(usual_settings(&model.input));
         tracing::info!(model = %model.model.path().display(), numbers = output.len, "network that gives vectors chosen");
         let network = Network::new(model.network(&ANY_SIZE)?)?;
-        Ok(Self { network, output, vector: Vec::new() })
+        Ok(Self { network, reader: Reader { output, vector: Vec::new() } })
     }
 }
 
@@ -49,25 +50,47 @@ impl BatchProcessor for Embed {
 
     /// Runs the network once on a grey picture: a model whose outputs are not what its file says is refused here.
     fn start(&mut self) -> Result<(), StageError> {
-        let Self { network, output, .. } = self;
-        network.try_blank(BLANK, 0.0, |outputs, entries, _| {
-            (0..entries).try_for_each(|entry| output.of(outputs, entry).map(|_| ()))
-        })
+        let Self { network, reader } = self;
+        let trial = network.try_blank(BLANK, 0.0)?;
+        let read = (0..trial.entries).try_for_each(|entry| reader.output.of(&trial.outputs, entry).map(|_| ()));
+        read.map_err(|misfit| network.refused(misfit))
     }
 
     fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError> {
-        let Self { network, output, vector } = self;
-        network.process(batch, |outputs, slot, _, entry| {
-            vector.clear();
-            vector.extend_from_slice(output.of(outputs, slot)?);
-            normalise(vector)?;
-            let mut found = StageOutput::default();
-            match entry.region() {
-                Some(region) => found.tables.embeddings.push(region.object, vector),
-                None => found.artifacts.push(artifact(vector)),
-            }
-            Ok(found)
-        })
+        self.network.process(batch, &mut self.reader)
+    }
+}
+
+/// Makes vectors of the network's output.
+struct Reader {
+    output: VectorOutput,
+    vector: Vec<f32>,
+}
+
+impl network::Reader for Reader {
+    type Answer = Vec<Tensor>;
+
+    fn ask(&mut self, session: &Session, pictures: &Pictures<'_>) -> Result<Vec<Tensor>, StageError> {
+        session.run_pictures(pictures).map_err(infer_error)
+    }
+
+    fn read(
+        &mut self,
+        outputs: &Vec<Tensor>,
+        slot: usize,
+        _: &Placement,
+        entry: &BatchEntry,
+    ) -> Result<StageOutput, Misfit> {
+        let Self { output, vector } = self;
+        vector.clear();
+        vector.extend_from_slice(output.of(outputs, slot)?);
+        normalise(vector)?;
+        let mut found = StageOutput::default();
+        match entry.region() {
+            Some(region) => found.tables.embeddings.push(region.object, vector),
+            None => found.artifacts.push(artifact(vector)),
+        }
+        Ok(found)
     }
 }
 

@@ -1,13 +1,13 @@
 use std::sync::Once;
 
-use nv_infer::{Device, Session, SimdLevel};
+use nv_infer::{Device, PicturePart, Pictures, Session, SimdLevel};
 use nv_plugin_sdk::tracing;
 use nv_plugin_sdk::{
     BatchCapabilities, BatchEntry, Capabilities, DataKind, Size, StageError, StageErrorKind, StageOutput, Tensor,
 };
 
+use crate::placement::{InputSpec, Placement};
 use crate::plan::{NetworkPlan, infer_error};
-use crate::preprocess::{Layout, Placement, Preprocessor};
 
 /// A neural network that looks at pictures: what the kinds have in common when they run.
 ///
@@ -15,11 +15,41 @@ use crate::preprocess::{Layout, Placement, Preprocessor};
 /// alone.
 pub(crate) struct Network {
     session: Session,
-    preprocessor: Preprocessor,
-    layout: Layout,
-    /// The size that the network is always given; `None`: it follows the picture.
-    fixed_size: Option<Size>,
-    input: InputBuffer,
+    input: InputSpec,
+    /// The entries of the next run and where their pictures go: kept for its memory.
+    members: Vec<(usize, Placement)>,
+}
+
+/// Makes results of what a network gives.
+pub(crate) trait Reader {
+    /// What it takes of the outputs of one run.
+    type Answer;
+
+    /// Runs the network on pictures.
+    ///
+    /// # Errors
+    /// The run failed, or the outputs are not what they must be: it is all entries' error.
+    fn ask(&mut self, session: &Session, pictures: &Pictures<'_>) -> Result<Self::Answer, StageError>;
+
+    /// What the answer's entry `slot` says of `entry`, whose picture was put where `at` says.
+    fn read(
+        &mut self,
+        answer: &Self::Answer,
+        slot: usize,
+        at: &Placement,
+        entry: &BatchEntry,
+    ) -> Result<StageOutput, Misfit>;
+}
+
+/// What a network gave for blank pictures.
+pub(crate) struct Trial {
+    /// How many there were.
+    pub(crate) entries: usize,
+    /// Their size.
+    pub(crate) size: Size,
+    /// They, as the input.
+    pub(crate) pictures: [Tensor; 1],
+    pub(crate) outputs: Vec<Tensor>,
 }
 
 impl Network {
@@ -30,13 +60,7 @@ impl Network {
     pub(crate) fn new(plan: NetworkPlan) -> Result<Self, StageError> {
         let session = Session::new(&plan.model, &plan.options).map_err(infer_error)?;
         say_what_computes(&session);
-        Ok(Self {
-            session,
-            layout: plan.input.layout,
-            fixed_size: plan.input.size,
-            preprocessor: Preprocessor::new(plan.input),
-            input: InputBuffer::default(),
-        })
+        Ok(Self { session, input: plan.input, members: Vec::new() })
     }
 
     pub(crate) fn session(&self) -> &Session {
@@ -54,85 +78,78 @@ impl Network {
         }
     }
 
-    /// Runs the network on blank pictures, as many as suit it, and has `check` look at the outputs; it is told how many entries
-    /// they have, and the size. That is the network's own, or `size` where it takes any; every value of the input is `value`.
+    /// Runs the network on blank pictures, as many as suit it. Their size is the network's own, or `size` where it takes any;
+    /// every value of the input is `value`.
     ///
     /// # Errors
-    /// The run failed, or `Resource` where the check did.
-    pub(crate) fn try_blank(
-        &self,
-        size: Size,
-        value: f32,
-        check: impl FnOnce(&[Tensor], usize, Size) -> Result<(), Misfit>,
-    ) -> Result<(), StageError> {
-        let size = self.fixed_size.unwrap_or(size);
+    /// The run failed.
+    pub(crate) fn try_blank(&self, size: Size, value: f32) -> Result<Trial, StageError> {
+        let size = self.input.size.unwrap_or(size);
         let entries = self.session.preferred_batch();
-        let mut pictures = Tensor::zeros(self.layout.shape(entries, size));
-        pictures.data_mut().fill(value);
-        let outputs = self.session.run(&[pictures]).map_err(infer_error)?;
-        // At the start it is the file that is wrong, whatever the same would mean later.
-        check(&outputs, entries, size).map_err(|m| Misfit { kind: StageErrorKind::Resource, ..m }.error(&self.session))
+        let mut picture = Tensor::zeros(self.input.picture.layout.shape(entries, size));
+        picture.data_mut().fill(value);
+        let pictures = [picture];
+        let outputs = self.session.run(&pictures).map_err(infer_error)?;
+        Ok(Trial { entries, size, pictures, outputs })
     }
 
-    /// Runs the network on the entries and finishes each with what `read` makes of the outputs; it is told the entry's place in
-    /// them, and where the picture was put.
+    /// The error for an answer to blank pictures that is not what it must be.
+    pub(crate) fn refused(&self, misfit: Misfit) -> StageError {
+        // At the start it is the file that is wrong, whatever the same would mean later.
+        Misfit { kind: StageErrorKind::Resource, ..misfit }.error(&self.session)
+    }
+
+    /// Runs the network on the entries and finishes each with what `reader` makes of the answer.
     ///
     /// # Errors
     /// A run failed. What is wrong with one entry is its result.
-    pub(crate) fn process(
-        &mut self,
-        batch: &mut [BatchEntry],
-        mut read: impl FnMut(&[Tensor], usize, &Placement, &BatchEntry) -> Result<StageOutput, Misfit>,
-    ) -> Result<(), StageError> {
-        let group = self.session.preferred_batch();
+    pub(crate) fn process(&mut self, batch: &mut [BatchEntry], reader: &mut impl Reader) -> Result<(), StageError> {
+        let Self { session, input, members } = self;
+        let group = session.preferred_batch();
         let mut next = 0;
         while next < batch.len() {
             // As many entries as suit one run, all of one input size.
-            let mut members: Vec<(usize, Placement)> = Vec::with_capacity(group);
+            members.clear();
             while next < batch.len() && members.len() < group {
-                match self.prepare(&batch[next], members.last().map(|(_, at)| at.input), members.len()) {
-                    Ok(Some(at)) => members.push((next, at)),
-                    Ok(None) => break,
+                match place(input, &batch[next]) {
+                    Ok(at) if members.first().is_some_and(|(_, first)| first.input != at.input) => break,
+                    Ok(at) => members.push((next, at)),
                     Err(e) => batch[next].finish(Err(e)),
                 }
                 next += 1;
             }
-            let Some((_, first)) = members.first() else { continue };
-            let tensor = self.input.take(members.len(), self.layout, first.input);
-            let inputs = [tensor];
-            let outputs = self.session.run(&inputs);
-            for notice in self.session.take_notices() {
-                tracing::warn!(model = %self.session.model().path().display(), "{notice}");
+            let Some(&(_, Placement { input: size, .. })) = members.first() else { continue };
+            let part = |(index, at): &(usize, Placement)| PicturePart {
+                frame: batch[*index].frame(),
+                source: at.source,
+                target: at.target,
+            };
+            let parts: Vec<PicturePart<'_>> = members.iter().map(part).collect();
+            let answer = reader.ask(session, &Pictures { input: &input.picture, size, parts: &parts });
+            for notice in session.take_notices() {
+                tracing::warn!(model = %session.model().path().display(), "{notice}");
             }
-            let [tensor] = inputs;
-            self.input.give_back(tensor);
             // What fails a run is the model or the machine, whichever entry it is: the whole batch failed.
-            let outputs = outputs.map_err(infer_error)?;
+            let answer = answer?;
             for (slot, (index, at)) in members.iter().enumerate() {
-                let result = read(&outputs, slot, at, &batch[*index]);
-                batch[*index].finish(result.map_err(|misfit| misfit.error(&self.session)));
+                let result = reader.read(&answer, slot, at, &batch[*index]);
+                batch[*index].finish(result.map_err(|misfit| misfit.error(session)));
             }
         }
         Ok(())
     }
+}
 
-    /// Writes the entry's picture to `slot` of the input; `None` where it needs another input size than `size`.
-    fn prepare(
-        &mut self,
-        entry: &BatchEntry,
-        size: Option<Size>,
-        slot: usize,
-    ) -> Result<Option<Placement>, StageError> {
-        let frame = entry.frame();
-        let at = self.preprocessor.place(frame, entry.region().map(|r| &r.bbox))?;
-        if size.is_some_and(|size| size != at.input) {
-            return Ok(None);
-        }
-        let (memory, before) = self.input.slot(slot, at.input);
-        self.preprocessor.fill(frame, &at, before.as_ref(), memory)?;
-        self.input.filled[slot] = Some(at);
-        Ok(Some(at))
-    }
+/// Where the entry's picture goes.
+///
+/// # Errors
+/// `Input` where its region lies outside the frame, or its pixels can't be read.
+fn place(input: &InputSpec, entry: &BatchEntry) -> Result<Placement, StageError> {
+    let frame = entry.frame();
+    let at = input.place(frame, entry.region().map(|region| &region.bbox))?;
+    let part = PicturePart { frame, source: at.source, target: at.target };
+    part.check(at.input).map_err(StageError::input)?;
+    Ok(at)
 }
 
 /// Logs what a model is computed by; of one that our own engine lacks operators for, which.
@@ -173,49 +190,8 @@ impl Misfit {
         Self { kind: StageErrorKind::Input, what }
     }
 
-    fn error(self, session: &Session) -> StageError {
+    /// The same as a step's error.
+    pub(crate) fn error(self, session: &Session) -> StageError {
         StageError::new(self.kind, format!("model {}: {}", session.model().path().display(), self.what))
-    }
-}
-
-/// The memory of the network's input, used again from run to run.
-#[derive(Default)]
-struct InputBuffer {
-    data: Vec<f32>,
-    size: Size,
-    /// What each slot holds.
-    filled: Vec<Option<Placement>>,
-}
-
-impl InputBuffer {
-    /// The memory of `slot` for inputs of `size`, and what it holds.
-    fn slot(&mut self, slot: usize, size: Size) -> (&mut [f32], Option<Placement>) {
-        if self.size != size {
-            self.size = size;
-            self.filled.clear();
-        }
-        let len = 3 * size.width as usize * size.height as usize;
-        if self.filled.len() <= slot {
-            self.filled.resize(slot + 1, None);
-        }
-        if self.data.len() < (slot + 1) * len {
-            self.data.resize((slot + 1) * len, 0.0);
-        }
-        // Until it is filled again it holds nothing that can be relied on.
-        let before = self.filled[slot].take();
-        (&mut self.data[slot * len..][..len], before)
-    }
-
-    /// The first `n` slots as a tensor.
-    fn take(&mut self, n: usize, layout: Layout, size: Size) -> Tensor {
-        let shape = layout.shape(n, size);
-        let mut data = std::mem::take(&mut self.data);
-        data.truncate(shape.iter().product());
-        self.filled.truncate(n);
-        Tensor::new(shape, data).expect("every slot was filled, so the memory has at least this length")
-    }
-
-    fn give_back(&mut self, tensor: Tensor) {
-        self.data = tensor.into_data();
     }
 }

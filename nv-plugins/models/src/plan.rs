@@ -3,18 +3,21 @@
 
 use std::fmt;
 
-use nv_infer::{Dim, ElementType, InferError, InferErrorKind, Model, SessionOptions, TensorInfo};
+use nv_infer::{
+    Dim, ElementType, InferError, InferErrorKind, Model, PictureChannel, PictureInput, PictureLayout, SessionOptions,
+    TensorInfo,
+};
 use nv_plugin_sdk::{BuildContext, Name, Size, StageError, StageErrorKind, tracing};
 
 use crate::config::ModelConfig;
-use crate::preprocess::{Affine, InputSpec, Layout, Resize};
+use crate::placement::{InputSpec, Resize};
 use crate::settings::{ColorOrder, Layers, ModelSettings, Origin, PerChannel, ResizeMode};
 
 /// A model that looks at pictures, as far as the file tells, and what is said of it.
 pub(crate) struct PictureModel {
     pub(crate) model: Model,
     pub(crate) layers: Layers,
-    pub(crate) input: PictureInput,
+    pub(crate) input: DeclaredInput,
     options: SessionOptions,
 }
 
@@ -44,7 +47,7 @@ impl PictureModel {
     pub(crate) fn read(config: &impl ModelConfig, context: &BuildContext, taker: &str) -> Result<Self, StageError> {
         let model = Model::load(context.resolve(config.model())).map_err(infer_error)?;
         let layers = Layers::collect(config.settings(), &context.base_dir, &model)?;
-        let input = PictureInput::read(&model, taker)?;
+        let input = DeclaredInput::read(&model, taker)?;
         let options =
             SessionOptions { device: config.device(), threads: config.threads(), ..SessionOptions::default() };
         Ok(Self { model, layers, input, options })
@@ -89,7 +92,7 @@ impl PictureModel {
         Ok(NetworkPlan {
             model: self.model,
             options: self.options,
-            input: InputSpec { size, resize, layout: self.input.layout, channels, pad },
+            input: InputSpec { size, resize, picture: PictureInput { layout: self.input.layout, channels, pad } },
         })
     }
 
@@ -102,7 +105,7 @@ impl PictureModel {
 /// The pre-processing that is usual for networks that tell what a whole picture is: that of ImageNet, as torchvision publishes
 /// it for its models (`references/classification/presets.py`), without the crop, which would cut off an object's edges. A
 /// network that takes bytes does that by itself.
-pub(crate) fn usual_settings(input: &PictureInput) -> ModelSettings {
+pub(crate) fn usual_settings(input: &DeclaredInput) -> ModelSettings {
     if input.element == ElementType::Uint8 {
         return ModelSettings::plain();
     }
@@ -135,17 +138,17 @@ pub(crate) fn refused(model: &Model, what: impl fmt::Display) -> StageError {
     StageError::new(StageErrorKind::Resource, format!("model {}: {what}", model.path().display()))
 }
 
-/// The one input of a model that looks at pictures.
+/// The one input of a model that looks at pictures, as the file declares it.
 #[derive(Debug)]
-pub(crate) struct PictureInput {
+pub(crate) struct DeclaredInput {
     name: String,
     element: ElementType,
-    layout: Layout,
+    layout: PictureLayout,
     /// Where the file fixes it.
     pub(crate) size: Option<Size>,
 }
 
-impl PictureInput {
+impl DeclaredInput {
     fn read(model: &Model, taker: &str) -> Result<Self, StageError> {
         let [input] = model.inputs() else {
             let (n, list) = (model.inputs().len(), list(model.inputs()));
@@ -174,14 +177,14 @@ impl PictureInput {
 
 /// Layout, width and height of a picture of this shape; `None` where it is no picture. An open dimension may be three
 /// channels only where no other is.
-fn picture_dims(shape: Option<&[Dim]>) -> Option<(Layout, [Option<usize>; 2])> {
-    let Some(shape) = shape else { return Some((Layout::Planar, [None; 2])) };
+fn picture_dims(shape: Option<&[Dim]>) -> Option<(PictureLayout, [Option<usize>; 2])> {
+    let Some(shape) = shape else { return Some((PictureLayout::Planar, [None; 2])) };
     let [_, a, b, c] = shape else { return None };
     let [a, b, c] = [a, b, c].map(Dim::fixed);
     match (a, c) {
-        (Some(3), _) | (None, None) => Some((Layout::Planar, [c, b])),
-        (_, Some(3)) => Some((Layout::Interleaved, [b, a])),
-        (None, Some(_)) => Some((Layout::Planar, [c, b])),
+        (Some(3), _) | (None, None) => Some((PictureLayout::Planar, [c, b])),
+        (_, Some(3)) => Some((PictureLayout::Interleaved, [b, a])),
+        (None, Some(_)) => Some((PictureLayout::Planar, [c, b])),
         _ => None,
     }
 }
@@ -272,23 +275,23 @@ pub(crate) fn choose_labels(
 }
 
 /// For red, green and blue: the plane of the input, and how samples become its values.
-fn choose_channels(layers: &Layers) -> Result<[(usize, Affine); 3], StageError> {
+fn choose_channels(layers: &Layers) -> Result<[PictureChannel; 3], StageError> {
     let order = layers.pick(|s| s.color_order).map_or(ColorOrder::Rgb, |(order, _)| order);
     let scale = layers.pick(|s| s.scale).map_or(1.0, |(scale, _)| scale);
     let mean = layers.pick(|s| s.mean).map_or([0.0; 3], |(mean, _)| mean.values());
     let std = layers.pick(|s| s.std).map_or([1.0; 3], |(std, _)| std.values());
-    let affine = |plane: usize| {
-        let affine = Affine { mul: scale / std[plane], add: -mean[plane] / std[plane] };
-        if affine.mul.is_finite() && affine.add.is_finite() && affine.mul != 0.0 {
-            return Ok((plane, affine));
+    let channel = |plane: usize| {
+        let (mul, add) = (scale / std[plane], -mean[plane] / std[plane]);
+        if mul.is_finite() && add.is_finite() && mul != 0.0 {
+            return Ok(PictureChannel { plane, mul, add });
         }
         Err(StageError::config(format!(
             "scale {scale}, mean {mean:?} and std {std:?} turn samples into no numbers: scale and std must not be 0"
         )))
     };
     Ok(match order {
-        ColorOrder::Rgb => [affine(0)?, affine(1)?, affine(2)?],
-        ColorOrder::Bgr => [affine(2)?, affine(1)?, affine(0)?],
+        ColorOrder::Rgb => [channel(0)?, channel(1)?, channel(2)?],
+        ColorOrder::Bgr => [channel(2)?, channel(1)?, channel(0)?],
     })
 }
 
@@ -304,13 +307,13 @@ mod tests {
 
     #[test]
     fn pictures_are_told_by_their_channels() {
-        fn check(dims: &[usize], expected: Option<(Layout, [usize; 2])>) {
+        fn check(dims: &[usize], expected: Option<(PictureLayout, [usize; 2])>) {
             let dim = |&n: &usize| if n == 0 { "n".into() } else { Dim::Fixed(n) };
             let shape: Vec<_> = dims.iter().map(dim).collect();
             let found = picture_dims(Some(&shape)).map(|(layout, size)| (layout, size.map(|n| n.unwrap_or(0))));
             assert_eq!(found, expected, "{dims:?}");
         }
-        use Layout::{Interleaved, Planar};
+        use PictureLayout::{Interleaved, Planar};
         check(&[1, 3, 240, 320], Some((Planar, [320, 240])));
         check(&[1, 256, 128, 3], Some((Interleaved, [128, 256])));
         check(&[0, 3, 0, 0], Some((Planar, [0, 0])));

@@ -1,15 +1,17 @@
 mod nms;
 mod plan;
 
+use nv_infer::{InferError, Pictures, RowSelection, ScoredRows, Session};
 use nv_plugin_sdk::{
     BatchCapabilities, BatchEntry, BatchProcessor, BuildContext, DataKind, FromConfig, Name, Object, ObjectId,
-    ObjectTables, Size, StageError, StageOutput, Tensor,
+    ObjectTables, Size, StageError, StageOutput,
 };
 
 use crate::config::DetectConfig;
 use crate::families::{Candidates, Family, Head};
-use crate::network::{Misfit, Network};
-use crate::preprocess::Placement;
+use crate::network::{self, Misfit, Network, Trial};
+use crate::placement::Placement;
+use crate::plan::infer_error;
 use nms::suppress;
 use plan::Plan;
 
@@ -43,6 +45,7 @@ impl FromConfig for Detect {
             nms_iou: detector.nms_iou,
             max_detections: config.max_detections,
             source: Name::new(Self::KIND),
+            selections: Vec::new(),
             found: Candidates::default(),
         };
         Ok(Self { network, reader })
@@ -58,15 +61,12 @@ impl BatchProcessor for Detect {
     fn start(&mut self) -> Result<(), StageError> {
         let Self { network, reader } = self;
         let side = 2 * reader.family.stride.max(32);
-        network.try_blank(Size::new(side, side), 0.0, |outputs, entries, size| {
-            reader.head.check_blank(outputs, size).map_err(|what| reader.misfit(&what))?;
-            (0..entries).try_for_each(|entry| reader.decode(outputs, entry, size))
-        })
+        let trial = network.try_blank(Size::new(side, side), 0.0)?;
+        reader.check(network.session(), &trial).map_err(|unread| unread.error(|misfit| network.refused(misfit)))
     }
 
     fn process(&mut self, batch: &mut [BatchEntry]) -> Result<(), StageError> {
-        let Self { network, reader } = self;
-        network.process(batch, |outputs, slot, at, entry| reader.collect(outputs, slot, at, entry))
+        self.network.process(batch, &mut self.reader)
     }
 }
 
@@ -81,19 +81,87 @@ struct Reader {
     max_detections: usize,
     /// The name that the runtime replaces by the step's.
     source: Name,
+    /// Which rows are read, by the input's size.
+    selections: Vec<(Size, RowSelection)>,
     found: Candidates,
 }
 
+/// Feeds of more frame sizes than this, for a network that takes any, make selections anew: some small lists each.
+const MAX_SELECTIONS: usize = 16;
+
+/// Why rows of a network's outputs could not be read.
+enum Unread {
+    /// The run failed.
+    Failed(InferError),
+    /// The outputs are not the family's.
+    Misfit(Misfit),
+}
+
+impl Unread {
+    fn error(self, of_misfit: impl FnOnce(Misfit) -> StageError) -> StageError {
+        match self {
+            Self::Failed(error) => infer_error(error),
+            Self::Misfit(misfit) => of_misfit(misfit),
+        }
+    }
+}
+
 impl Reader {
-    /// From the network's outputs to objects.
-    fn collect(
+    /// Has the family look at what blank pictures gave, and reads rows of it.
+    fn check(&mut self, session: &Session, trial: &Trial) -> Result<(), Unread> {
+        let checked = self.head.check_blank(&trial.outputs, trial.size);
+        self.selections.clear();
+        // Where the shapes are others than they must be, that says more than what the values look like.
+        self.select(trial.size, |selection| session.select(&trial.pictures, selection))?;
+        checked.map_err(|what| Unread::Misfit(self.misfit(&what)))
+    }
+
+    /// The rows that `select` selects for an input of this size.
+    fn select(
         &mut self,
-        outputs: &[Tensor],
+        input: Size,
+        select: impl FnOnce(&RowSelection) -> Result<Vec<Vec<ScoredRows>>, InferError>,
+    ) -> Result<Vec<Vec<ScoredRows>>, Unread> {
+        let known = self.selections.iter().position(|(size, _)| *size == input);
+        let index = known.unwrap_or_else(|| {
+            if self.selections.len() == MAX_SELECTIONS {
+                self.selections.clear();
+            }
+            let selection = RowSelection { groups: self.head.rows(input), threshold: self.threshold };
+            self.selections.push((input, selection));
+            self.selections.len() - 1
+        });
+        select(&self.selections[index].1).map_err(|error| match error {
+            InferError::ShapeMismatch { name, found, needed, .. } => {
+                Unread::Misfit(self.misfit(&format!("{name} has the shape {found}, {needed} is needed")))
+            }
+            error => Unread::Failed(error),
+        })
+    }
+
+    fn misfit(&self, what: &str) -> Misfit {
+        Misfit::model(format!("it does not answer as {} does: {what}", self.family.name))
+    }
+}
+
+impl network::Reader for Reader {
+    /// By entry and group of rows.
+    type Answer = Vec<Vec<ScoredRows>>;
+
+    fn ask(&mut self, session: &Session, pictures: &Pictures<'_>) -> Result<Self::Answer, StageError> {
+        let rows = self.select(pictures.size, |selection| session.select_in_pictures(pictures, selection));
+        rows.map_err(|unread| unread.error(|misfit| misfit.error(session)))
+    }
+
+    fn read(
+        &mut self,
+        rows: &Self::Answer,
         slot: usize,
         at: &Placement,
         entry: &BatchEntry,
     ) -> Result<StageOutput, Misfit> {
-        self.decode(outputs, slot, at.input)?;
+        self.found.clear();
+        self.head.decode(&rows[slot], at.input, &mut self.found);
         if let Some(wanted) = &self.wanted {
             self.found.items.retain(|c| wanted.get(c.class).copied().unwrap_or(false));
         }
@@ -129,16 +197,5 @@ impl Reader {
             id = ObjectId(id.0 + 1);
         }
         Ok(StageOutput { objects: Some(objects), tables, ..StageOutput::default() })
-    }
-
-    /// Leaves in `found` what the entry has.
-    fn decode(&mut self, outputs: &[Tensor], entry: usize, input: Size) -> Result<(), Misfit> {
-        self.found.clear();
-        let decoded = self.head.decode(outputs, entry, input, self.threshold, &mut self.found);
-        decoded.map_err(|what| self.misfit(&what))
-    }
-
-    fn misfit(&self, what: &str) -> Misfit {
-        Misfit::model(format!("it does not answer as {} does: {what}", self.family.name))
     }
 }

@@ -2,10 +2,13 @@
 //! authors' code does it (<https://github.com/Star-Clouds/CenterFace>): a heat map, sizes, offsets and landmarks at a
 //! quarter of the input's size.
 
-use nv_plugin_sdk::{BBox, Keypoint, Point, Size, Tensor};
+use nv_infer::{RowGroup, ScoredRows};
+use nv_plugin_sdk::{BBox, Keypoint, Point, Size};
 
-use super::heatmap::{channels, grid};
-use super::{Candidates, Family, Head, Known, entry_of, fits, published};
+use super::grid::grid;
+use super::heatmap::channels;
+use super::rows::{by_planes, columns, scores};
+use super::{Candidates, Family, Head, Known, fits, published};
 use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
 
 pub(super) static CENTERFACE: Family = Family {
@@ -40,43 +43,40 @@ impl Head for CenterFace {
         Some(1)
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        let [columns, rows] = grid(input, STRIDE);
-        let part = |i: usize| entry_of(outputs, i, entry, &[CHANNELS[i], rows, columns]);
-        let (heat, sizes, offsets, landmarks) = (part(0)?, part(1)?, part(2)?, part(3)?);
-        let cells = rows * columns;
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let grid = grid(input, STRIDE);
+        vec![RowGroup {
+            rows: grid.iter().product(),
+            outputs: CHANNELS.into_iter().enumerate().map(|(i, channels)| by_planes(i, channels, grid)).collect(),
+            score: vec![scores(0, 0..1)],
+            values: vec![columns(1, 0..2), columns(2, 0..2), columns(3, 0..10)],
+        }]
+    }
+
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates) {
+        let [columns, _] = grid(input, STRIDE);
         let stride = STRIDE as f32;
-        for (cell, &score) in heat.iter().enumerate() {
-            if score < threshold || score.is_nan() {
-                continue;
-            }
-            let (column, line) = ((cell % columns) as f32, (cell / columns) as f32);
+        for (row, values) in rows.iter().flat_map(ScoredRows::iter) {
+            let (column, line) = ((row.index % columns) as f32, (row.index / columns) as f32);
             // Every pair comes with y before x.
-            let height = sizes[cell].exp() * stride;
-            let width = sizes[cells + cell].exp() * stride;
-            let center =
-                Point::new((column + offsets[cells + cell] + 0.5) * stride, (line + offsets[cell] + 0.5) * stride);
+            let (sizes, offsets, landmarks) = (&values[..2], &values[2..4], &values[4..]);
+            let [height, width] = [0, 1].map(|i| sizes[i].exp() * stride);
+            let center = Point::new((column + offsets[1] + 0.5) * stride, (line + offsets[0] + 0.5) * stride);
             let bbox = BBox::from_center(center, width, height);
             let keypoints = std::array::from_fn(|i| Keypoint {
-                x: landmarks[(2 * i + 1) * cells + cell] * width + bbox.x1,
-                y: landmarks[2 * i * cells + cell] * height + bbox.y1,
-                score,
+                x: landmarks[2 * i + 1] * width + bbox.x1,
+                y: landmarks[2 * i] * height + bbox.y1,
+                score: row.score,
             });
-            found.push_with_keypoints(0, score, bbox, keypoints);
+            found.push_with_keypoints(0, row.score, bbox, keypoints);
         }
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nv_plugin_sdk::Tensor;
+
     use super::super::tests::{assert_box, decode};
     use super::*;
 

@@ -3,12 +3,14 @@
 //! of a quarter of the input's size. A peak of 3×3 cells is an object; the authors suppress nothing after that. Pre-processing:
 //! `pre_process` in `base_detector.py`, mean and deviation in `datasets/dataset/coco.py`.
 
-use nv_infer::TensorInfo;
+use nv_infer::{RowGroup, ScoreFactor, ScoredRows, TensorInfo};
 use nv_plugin_sdk::{BBox, Point, Size, Tensor, tracing};
 
-use super::heatmap::{channels, grid, is_peak};
-use super::{Candidates, Family, Head, Known, entry_of, fits, published};
-use crate::activation::{Activation, are_scores, logit, sigmoid};
+use super::grid::grid;
+use super::heatmap::{channels, heat, peaks};
+use super::rows::{activation, by_planes, columns, scores};
+use super::{Candidates, Family, Head, Known, first_entry, fits, published};
+use crate::activation::{Activation, are_scores};
 use crate::labels::COCO;
 use crate::settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
 
@@ -36,7 +38,7 @@ struct CenterNet {
     heat: usize,
     sizes: usize,
     offsets: usize,
-    classes: Option<usize>,
+    classes: usize,
     /// Whether the sigmoid is still to be taken; `None`: by what a blank picture gives.
     logits: Option<bool>,
 }
@@ -44,9 +46,9 @@ struct CenterNet {
 fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
     let channels: [_; 3] = channels(known.outputs, known.input, STRIDE)?;
     let [heat, sizes, offsets] = roles(known.outputs);
-    let fit = fits(channels[sizes], 2) && fits(channels[offsets], 2) && channels[heat].is_some();
+    let (fit, classes) = (fits(channels[sizes], 2) && fits(channels[offsets], 2), channels[heat]?);
     let logits = known.activation.map(|activation| activation != Activation::None);
-    fit.then(|| Box::new(CenterNet { heat, sizes, offsets, classes: channels[heat], logits }) as Box<dyn Head>)
+    fit.then(|| Box::new(CenterNet { heat, sizes, offsets, classes, logits }) as Box<dyn Head>)
 }
 
 /// Which of the three outputs are heat maps, sizes and offsets: by their names, else in the authors' order.
@@ -61,58 +63,46 @@ fn roles(outputs: &[TensorInfo]) -> [usize; 3] {
     }
 }
 
-impl CenterNet {
-    fn heat<'a>(&self, outputs: &'a [Tensor], entry: usize, [columns, rows]: [usize; 2]) -> Result<&'a [f32], String> {
-        let found = || outputs.get(self.heat).and_then(|t| t.shape().get(1).copied());
-        let classes = self.classes.or_else(found).unwrap_or(0);
-        entry_of(outputs, self.heat, entry, &[classes, rows, columns])
-    }
-}
-
 impl Head for CenterNet {
     fn classes(&self) -> Option<usize> {
-        self.classes
+        Some(self.classes)
     }
 
-    fn check_blank(&mut self, outputs: &[Tensor], input: Size) -> Result<(), String> {
+    fn check_blank(&mut self, outputs: &[Tensor], _: Size) -> Result<(), String> {
         if self.logits.is_none() {
-            let logits = !are_scores(self.heat(outputs, 0, grid(input, STRIDE))?);
+            let logits = !are_scores(first_entry(outputs, self.heat));
             self.logits = Some(logits);
             tracing::info!(logits, "how the heat map is read, by what a blank picture gives");
         }
         Ok(())
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        let [columns, rows] = grid(input, STRIDE);
-        let cells = columns * rows;
-        let heat = self.heat(outputs, entry, [columns, rows])?;
-        let sizes = entry_of(outputs, self.sizes, entry, &[2, rows, columns])?;
-        let offsets = entry_of(outputs, self.offsets, entry, &[2, rows, columns])?;
-        let logits = self.logits.unwrap_or(true);
-        let least = if logits { logit(threshold) } else { threshold };
+    /// A row for each cell of each class's map. They share the cells of sizes and offsets.
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let grid = grid(input, STRIDE);
+        vec![RowGroup {
+            rows: self.classes * grid[0] * grid[1],
+            outputs: vec![
+                heat(self.heat, self.classes, grid),
+                by_planes(self.sizes, 2, grid),
+                by_planes(self.offsets, 2, grid),
+            ],
+            score: vec![ScoreFactor { activation: activation(self.logits.unwrap_or(true)), ..scores(0, 0..1) }],
+            values: vec![columns(0, 0..1), columns(1, 0..2), columns(2, 0..2)],
+        }]
+    }
+
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates) {
+        let grid = grid(input, STRIDE);
+        let [columns, lines] = grid;
         let stride = STRIDE as f32;
-        for (class, heat) in heat.chunks_exact(cells.max(1)).enumerate() {
-            for (cell, &value) in heat.iter().enumerate() {
-                if value < least || value.is_nan() || !is_peak(heat, columns, cell) {
-                    continue;
-                }
-                let pair = |map: &[f32]| [map[cell], map[cells + cell]];
-                let [[width, height], [dx, dy]] = [pair(sizes), pair(offsets)];
-                let center =
-                    Point::new(((cell % columns) as f32 + dx) * stride, ((cell / columns) as f32 + dy) * stride);
-                let score = if logits { sigmoid(value) } else { value };
-                found.push(class, score, BBox::from_center(center, width * stride, height * stride));
-            }
+        for (row, values) in rows.iter().flat_map(|rows| peaks(rows, grid)) {
+            let (class, cell) = (row.index / (columns * lines), row.index % (columns * lines));
+            let (size, offset) = (&values[1..3], &values[3..]);
+            let [column, line] = [cell % columns, cell / columns].map(|n| n as f32);
+            let center = Point::new((column + offset[0]) * stride, (line + offset[1]) * stride);
+            found.push(class, row.score, BBox::from_center(center, size[0] * stride, size[1] * stride));
         }
-        Ok(())
     }
 }
 
@@ -134,7 +124,7 @@ mod tests {
             let mut set = |map: usize, channel: usize, cell: usize, value: f32| {
                 maps[map].data_mut()[channel * cells + cell] = value;
             };
-            let value = |score: f32| if logits { logit(score) } else { score };
+            let value = |score: f32| if logits { (score / (1.0 - score)).ln() } else { score };
             set(0, 1, cell, value(0.8));
             // Beside it, and less; and the other class at the same place.
             set(0, 1, cell + 1, value(0.7));

@@ -1,8 +1,11 @@
 //! FastestDet (dog-qiuqiu, <https://github.com/dog-qiuqiu/FastestDet>): one grid of stride 16, values by channel.
 
+use nv_infer::{RowGroup, ScoreFactor, ScoredRows};
 use nv_plugin_sdk::{BBox, Point, Size, Tensor};
 
-use super::{Candidates, Family, Head, Known, best, entry_of, fits, last_dims, published};
+use super::grid::grid;
+use super::rows::{by_planes, columns, scores};
+use super::{Candidates, Family, Head, Known, fits, last_dims, published, width};
 use crate::activation::sigmoid;
 use crate::labels::COCO;
 use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
@@ -34,9 +37,11 @@ fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
     let Known { outputs, input, .. } = *known;
     let [output] = outputs else { return None };
     let [channels, rows, columns] = last_dims(output, 4)?;
-    let grid_fits =
-        |input: Size| fits(rows, (input.height / STRIDE) as usize) && fits(columns, (input.width / STRIDE) as usize);
-    if channels.is_some_and(|n| n <= BEFORE_CLASSES) || input.is_some_and(|i| !grid_fits(i)) {
+    let grid_fits = |input: Size| {
+        let [width, height] = grid(input, STRIDE);
+        fits(columns, width) && fits(rows, height)
+    };
+    if channels.is_some_and(|n| n <= BEFORE_CLASSES) || !input.is_none_or(grid_fits) {
         return None;
     }
     Some(Box::new(FastestDet { channels }))
@@ -47,42 +52,35 @@ impl Head for FastestDet {
         self.channels.map(|n| n - BEFORE_CLASSES)
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        let channels = self
-            .channels
-            .or_else(|| outputs.first().and_then(|t| t.shape().get(1).copied()))
-            .filter(|&n| n > BEFORE_CLASSES)
-            .ok_or("the output has no classes")?;
-        let (columns, rows) = ((input.width / STRIDE) as usize, (input.height / STRIDE) as usize);
-        let values = entry_of(outputs, 0, entry, &[channels, rows, columns])?;
-        let cells = rows * columns;
-        let (width, height) = (input.width as f32, input.height as f32);
-        for cell in 0..cells {
-            let value = |channel: usize| values[channel * cells + cell];
-            let presence = value(0).powf(0.6);
-            // No class adds to it.
-            if presence < threshold || presence.is_nan() {
-                continue;
-            }
-            let Some((class, likelihood)) = best((BEFORE_CLASSES..channels).map(value)) else { continue };
-            let score = presence * likelihood.powf(0.4);
-            if score >= threshold {
-                let center = Point::new(
-                    ((cell % columns) as f32 + value(1).tanh()) / columns as f32 * width,
-                    ((cell / columns) as f32 + value(2).tanh()) / rows as f32 * height,
-                );
-                let size = [value(3), value(4)].map(sigmoid);
-                found.push(class, score, BBox::from_center(center, size[0] * width, size[1] * height));
-            }
-        }
+    fn check_blank(&mut self, outputs: &[Tensor], _: Size) -> Result<(), String> {
+        self.channels = Some(width(self.channels, outputs, 1, BEFORE_CLASSES)?);
         Ok(())
+    }
+
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let (grid, channels) = (grid(input, STRIDE), self.channels.unwrap_or(BEFORE_CLASSES + 1));
+        vec![RowGroup {
+            rows: grid.iter().product(),
+            outputs: vec![by_planes(0, channels, grid)],
+            score: vec![
+                ScoreFactor { power: 0.6, ..scores(0, 0..1) },
+                ScoreFactor { power: 0.4, ..scores(0, BEFORE_CLASSES..channels) },
+            ],
+            values: vec![columns(0, 1..5)],
+        }]
+    }
+
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates) {
+        let [columns, lines] = grid(input, STRIDE);
+        let (width, height) = (input.width as f32, input.height as f32);
+        for (row, values) in rows.iter().flat_map(ScoredRows::iter) {
+            let center = Point::new(
+                ((row.index % columns) as f32 + values[0].tanh()) / columns as f32 * width,
+                ((row.index / columns) as f32 + values[1].tanh()) / lines as f32 * height,
+            );
+            let size = [values[2], values[3]].map(sigmoid);
+            found.push(row.class, row.score, BBox::from_center(center, size[0] * width, size[1] * height));
+        }
     }
 }
 

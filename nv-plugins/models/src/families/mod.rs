@@ -3,11 +3,12 @@
 
 mod centerface;
 mod centernet;
-mod columns;
 mod distribution;
 mod fastestdet;
+mod grid;
 mod heatmap;
 mod nanodet;
+mod rows;
 mod ssd;
 mod ultraface;
 mod yolov5;
@@ -15,12 +16,13 @@ mod yolov8;
 mod yolox;
 mod yunet;
 
-use nv_infer::{Dim, TensorInfo};
+use nv_infer::{Dim, RowGroup, ScoredRows, TensorInfo};
 use nv_plugin_sdk::{BBox, Keypoint, Size, Tensor};
 
 use crate::activation::Activation;
 use crate::priors::Priors;
 use crate::settings::{ModelSettings, ResizeMode};
+use grid::Grids;
 
 /// Every family, in the order in which they are listed to people.
 pub(crate) static FAMILIES: [&Family; 10] = [
@@ -71,13 +73,15 @@ pub(crate) struct Known<'a> {
     pub(crate) named: bool,
 }
 
-/// Turns a model's outputs into candidates.
+/// Turns a model's outputs into candidates. Which rows of them score high enough is found out where the network runs; only those
+/// come here.
 pub(crate) trait Head: Send {
     /// How many classes it tells apart, where the file says.
     fn classes(&self) -> Option<usize>;
 
-    /// Looks at what blank pictures gave, for exports of the model that differ from the published one in values alone:
-    /// refuses them, or remembers what they are and says so in the log.
+    /// Looks at what blank pictures gave. Remembers what the file left open: how many values a row has, how many rows there are.
+    /// For exports of the model that differ from the published one in values alone: refuses them, or remembers what they are
+    /// and says so in the log. Whether the shapes are those of [`rows`](Self::rows) is not its business.
     ///
     /// # Errors
     /// A sentence that says what the values are instead.
@@ -86,19 +90,13 @@ pub(crate) trait Head: Send {
         Ok(())
     }
 
-    /// Adds what entry `entry` of the batch has with a score of at least `threshold`, in pixels of the network's input,
-    /// which has the size `input`.
-    ///
-    /// # Errors
-    /// A sentence that names the output that does not have the shape it must have.
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String>;
+    /// The rows of the outputs for an input of this size: in which shapes they must come, what a row's score is, and which of its
+    /// numbers [`decode`](Self::decode) needs.
+    fn rows(&self, input: Size) -> Vec<RowGroup>;
+
+    /// Adds what the rows of one entry say, of which there are as many groups as [`rows`](Self::rows) has, in pixels of the
+    /// network's input, which has the size `input`.
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates);
 }
 
 /// A box before boxes of the same thing were merged.
@@ -157,37 +155,19 @@ fn published(resize: ResizeMode, labels: &[&str]) -> ModelSettings {
     ModelSettings { resize: Some(resize), labels: Some(labels.into()), ..ModelSettings::plain() }
 }
 
-/// The cells of the grids that `strides` lay over an input, one grid after the other, row by row: column, row, stride.
-fn grid_cells(input: Size, strides: &[u32]) -> impl Iterator<Item = (f32, f32, f32)> {
-    strides.iter().flat_map(move |&stride| {
-        let (columns, rows) = (input.width / stride, input.height / stride);
-        (0..rows).flat_map(move |y| (0..columns).map(move |x| (x as f32, y as f32, stride as f32)))
-    })
-}
-
-/// How many cells [`grid_cells`] has.
-fn cell_count(input: Size, strides: &[u32]) -> usize {
-    strides.iter().map(|&s| (input.width / s) as usize * (input.height / s) as usize).sum()
-}
-
 /// Whether the cells of an output of cells×values may be those of `strides`, `boxes` to a cell, where the input may be open.
 /// Whoever says how many cells there are says how many values each has; with a fixed number of cells an open input is one
 /// that nobody declared, and some size must have as many.
 fn cells_fit(known: &Known<'_>, [cells, values]: [Option<usize>; 2], strides: &[u32], boxes: usize) -> bool {
     let largest = strides.iter().copied().max().unwrap_or(1);
     match (known.input, cells) {
-        (Some(input), _) => fits(cells, boxes * cell_count(input, strides)),
+        (Some(input), _) => fits(cells, boxes * Grids::new(input, strides).count()),
         (None, Some(cells)) => {
-            let least = boxes * cell_count(Size::new(largest, largest), strides);
+            let least = boxes * Grids::new(Size::new(largest, largest), strides).count();
             values.is_some() && cells % least == 0
         }
         (None, None) => true,
     }
-}
-
-/// Index and value of the greatest score; the first of equals.
-fn best(scores: impl Iterator<Item = f32>) -> Option<(usize, f32)> {
-    scores.enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best })
 }
 
 /// The last `N` dimensions of an output of `rank`, each the size or `None` where it is open. An output of unknown shape has
@@ -216,23 +196,31 @@ fn are_relative(mut edges: impl Iterator<Item = f32>) -> bool {
     farthest.is_some_and(|farthest| farthest > 0.0 && farthest <= 1.5)
 }
 
-/// The values of entry `entry`, checked to have the shape `expected` behind the batch.
-fn entry_of<'a>(outputs: &'a [Tensor], index: usize, entry: usize, expected: &[usize]) -> Result<&'a [f32], String> {
-    let needed = || expected.iter().map(usize::to_string).collect::<Vec<_>>().join("×");
-    let output = outputs.get(index).ok_or_else(|| format!("output {index} of {} is missing", needed()))?;
-    match (output.shape(), output.outer(entry)) {
-        ([_, shape @ ..], Some(values)) if shape == expected => Ok(values),
-        (shape, _) => Err(format!(
-            "output {index} has the shape {shape:?}, and {} is needed for each entry of the batch",
-            needed()
-        )),
-    }
+/// The values of an output for the first of blank pictures; none where there is no such output.
+fn first_entry(outputs: &[Tensor], index: usize) -> &[f32] {
+    outputs.get(index).and_then(|output| output.outer(0)).unwrap_or_default()
+}
+
+/// How many values the rows of the only output have: as the file says, else as this dimension of what blank pictures gave.
+///
+/// # Errors
+/// A sentence: there are none behind the `before` that come before the classes.
+fn width(said: Option<usize>, outputs: &[Tensor], dimension: usize, before: usize) -> Result<usize, String> {
+    let width = said.or(dim(outputs, 0, dimension)).filter(|&width| width > before);
+    width.ok_or_else(|| "the output has no classes".into())
+}
+
+/// The size of an output's dimension, where it has that.
+fn dim(outputs: &[Tensor], index: usize, dimension: usize) -> Option<usize> {
+    outputs.get(index)?.shape().get(dimension).copied()
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use nv_infer::testing::select_rows;
+    use nv_infer::{ElementType, RowSelection};
+
     use super::*;
-    use nv_infer::ElementType;
 
     /// An output of these dimensions; 0 for an open one.
     pub(crate) fn output(name: &str, dims: &[usize]) -> TensorInfo {
@@ -253,8 +241,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn decode_with(head: &dyn Head, outputs: &[Tensor], input: Size, threshold: f32) -> Candidates {
+        let selection = RowSelection { groups: head.rows(input), threshold };
+        let rows = select_rows(outputs, &selection).unwrap();
         let mut found = Candidates::default();
-        head.decode(outputs, 0, input, threshold, &mut found).unwrap();
+        head.decode(&rows[0], input, &mut found);
         found
     }
 
@@ -346,9 +336,23 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_first_of_equal_scores_is_best() {
-        assert_eq!(best([0.1, 0.7, 0.7, 0.2].into_iter()), Some((1, 0.7)));
-        assert_eq!(best([f32::NAN, 0.5].into_iter()).map(|b| b.0), Some(0));
-        assert_eq!(best(std::iter::empty()), None);
+    fn what_the_file_leaves_open_is_taken_from_a_blank_picture() {
+        fn check(family: &Family, shape: [usize; 4], size: (u32, u32)) {
+            let shape = &shape[..if shape[3] == 0 { 3 } else { 4 }];
+            let unknown = [TensorInfo { name: "o".into(), element: ElementType::Float, shape: None }];
+            let input = Size::new(size.0, size.1);
+            let mut head = (family.bind)(&known(&unknown, None)).expect("it may be of the family");
+            let outputs = [Tensor::zeros(shape)];
+            head.check_blank(&outputs, input).unwrap();
+            let selection = RowSelection { groups: head.rows(input), threshold: 0.5 };
+            let rows = select_rows(&outputs, &selection);
+            assert!(rows.is_ok_and(|rows| rows[0].iter().all(ScoredRows::is_empty)), "{}", family.name);
+        }
+        check(&yolox::YOLOX, [1, 42, 9, 0], (64, 32));
+        check(&yolov5::YOLOV5, [1, 126, 7, 0], (64, 32));
+        check(&yolov5::YOLOV5, [1, 255, 7, 0], (64, 64));
+        check(&yolov8::YOLOV8, [1, 9, 42, 0], (64, 32));
+        check(&yolov8::YOLOV8, [1, 9, 340, 0], (64, 64));
+        check(&fastestdet::FASTESTDET, [1, 9, 2, 4], (64, 32));
     }
 }

@@ -4,9 +4,12 @@
 //! for each stride. Pre-processing and IoU: `config/nanodet-plus-m_416.yml`, `config/legacy_v0.x_configs/nanodet-m.yml`, and
 //! `get_bboxes` of the heads.
 
+use nv_infer::{RowGroup, ScoredRows};
 use nv_plugin_sdk::{Point, Size, Tensor};
 
-use super::{Candidates, Family, Head, Known, best, distribution, entry_of, fits, last_dims, published};
+use super::grid::{Cell, Grids};
+use super::rows::{by_rows, columns, scores};
+use super::{Candidates, Family, Head, Known, distribution, first_entry, fits, last_dims, published};
 use crate::activation::are_scores;
 use crate::labels::COCO;
 use crate::settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
@@ -60,13 +63,9 @@ fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
     found.map(|head| Box::new(head) as Box<dyn Head>)
 }
 
-/// The cells of one stride. Grids of this network round up.
-fn grid(input: Size, stride: u32) -> [usize; 2] {
-    [input.width, input.height].map(|n| n.div_ceil(stride) as usize)
-}
-
+/// How many cells there are.
 fn cells(input: Size, strides: &[u32]) -> usize {
-    strides.iter().map(|&s| grid(input, s).iter().product::<usize>()).sum()
+    Grids::rounded_up(input, strides).count()
 }
 
 fn joint(known: &Known<'_>) -> Option<NanoDet> {
@@ -132,40 +131,13 @@ fn split(known: &Known<'_>) -> Option<NanoDet> {
     fit.then_some(NanoDet { strides, origin, classes: classes_each, bins: values / 4, outputs: Outputs::Split(pairs) })
 }
 
-/// The values of one stride.
-struct Level<'a> {
-    stride: u32,
-    /// Begin with the scores of the first cell; those of the next come after so many values.
-    scores: (&'a [f32], usize),
-    /// The same of distances.
-    distances: (&'a [f32], usize),
-}
-
 impl NanoDet {
-    fn levels<'a>(&self, outputs: &'a [Tensor], entry: usize, input: Size) -> Result<Vec<Level<'a>>, String> {
-        let (classes, values) = (self.classes, 4 * self.bins);
-        let mut levels = Vec::with_capacity(self.strides.len());
+    /// The outputs that have scores, and how many values each has for a cell.
+    fn scores(&self) -> Vec<(usize, usize)> {
         match &self.outputs {
-            Outputs::Joint => {
-                let width = classes + values;
-                let mut rest = entry_of(outputs, 0, entry, &[cells(input, self.strides), width])?;
-                for &stride in self.strides {
-                    let (level, after) = rest.split_at(cells(input, &[stride]) * width);
-                    let distances = level.get(classes..).unwrap_or_default();
-                    levels.push(Level { stride, scores: (level, width), distances: (distances, width) });
-                    rest = after;
-                }
-            }
-            Outputs::Split(pairs) => {
-                for (&stride, &[class, distance]) in self.strides.iter().zip(pairs) {
-                    let count = cells(input, &[stride]);
-                    let part = |output: usize, width: usize| entry_of(outputs, output, entry, &[count, width]);
-                    let scores = (part(class, classes)?, classes);
-                    levels.push(Level { stride, scores, distances: (part(distance, values)?, values) });
-                }
-            }
+            Outputs::Joint => vec![(0, self.classes + 4 * self.bins)],
+            Outputs::Split(pairs) => pairs.iter().map(|&[class, _]| (class, self.classes)).collect(),
         }
-        Ok(levels)
     }
 }
 
@@ -174,9 +146,9 @@ impl Head for NanoDet {
         Some(self.classes)
     }
 
-    fn check_blank(&mut self, outputs: &[Tensor], input: Size) -> Result<(), String> {
-        for Level { scores: (scores, step), .. } in self.levels(outputs, 0, input)? {
-            if !scores.chunks(step).all(|cell| are_scores(&cell[..self.classes])) {
+    fn check_blank(&mut self, outputs: &[Tensor], _: Size) -> Result<(), String> {
+        for (output, width) in self.scores() {
+            if !first_entry(outputs, output).chunks_exact(width).all(|cell| are_scores(&cell[..self.classes])) {
                 return Err(format!(
                     "its first {} values of a cell are no scores from 0 to 1: another number of classes, or no sigmoid in the graph",
                     self.classes
@@ -186,28 +158,47 @@ impl Head for NanoDet {
         Ok(())
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        for Level { stride, scores, distances } in self.levels(outputs, entry, input)? {
-            let [columns, _] = grid(input, stride);
-            let stride = stride as f32;
-            for (cell, scores) in scores.0.chunks_exact(scores.1).enumerate() {
-                let Some((class, score)) = best(scores[..self.classes].iter().copied()) else { continue };
-                if score < threshold || score.is_nan() {
-                    continue;
-                }
-                let [x, y] = [cell % columns, cell / columns].map(|n| (n as f32 + self.origin) * stride);
-                let values = &distances.0[cell * distances.1..];
-                found.push(class, score, distribution::bbox(Point::new(x, y), stride, self.bins, |i| values[i]));
+    /// A group of all cells, or one for each stride.
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let (classes, values) = (self.classes, 4 * self.bins);
+        match &self.outputs {
+            Outputs::Joint => {
+                let rows = cells(input, self.strides);
+                vec![RowGroup {
+                    rows,
+                    outputs: vec![by_rows(0, rows, classes + values)],
+                    score: vec![scores(0, 0..classes)],
+                    values: vec![columns(0, classes..classes + values)],
+                }]
+            }
+            Outputs::Split(pairs) => {
+                let group = |(&stride, &[class, distance]): (&u32, &[usize; 2])| {
+                    let rows = cells(input, &[stride]);
+                    RowGroup {
+                        rows,
+                        outputs: vec![by_rows(class, rows, classes), by_rows(distance, rows, values)],
+                        score: vec![scores(0, 0..classes)],
+                        values: vec![columns(1, 0..values)],
+                    }
+                };
+                self.strides.iter().zip(pairs).map(group).collect()
             }
         }
-        Ok(())
+    }
+
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates) {
+        let strides = match self.outputs {
+            Outputs::Joint => self.strides.chunks(self.strides.len()),
+            Outputs::Split(_) => self.strides.chunks(1),
+        };
+        for (rows, strides) in rows.iter().zip(strides) {
+            let grids = Grids::rounded_up(input, strides);
+            for (row, values) in rows.iter() {
+                let Some(Cell { column, row: line, stride }) = grids.cell(row.index) else { continue };
+                let [x, y] = [column, line].map(|n| (n + self.origin) * stride);
+                found.push(row.class, row.score, distribution::bbox(Point::new(x, y), stride, values));
+            }
+        }
     }
 }
 
@@ -230,7 +221,7 @@ mod tests {
             let (input, classes) = (Size::new(96, 64), 80);
             let (strides, origin) = VERSIONS[version];
             let before: usize = strides.iter().take_while(|s| **s < stride).map(|s| cells(input, &[*s])).sum();
-            let index = before + at[1] * grid(input, stride)[0] + at[0];
+            let index = before + at[1] * input.width.div_ceil(stride) as usize + at[0];
             let distances = [0.5, 1.25, 2.0, 6.5];
             let width = classes + 4 * bins;
             let mut data = vec![0.0; cells(input, strides) * width];

@@ -4,11 +4,12 @@
 //! boxes decoded in the graph, as `qfgaohao/pytorch-ssd` writes them, and with scores made in the graph are told by what a
 //! blank picture gives.
 
-use nv_infer::TensorInfo;
+use nv_infer::{RowGroup, RowOutput, ScoreActivation, ScoreFactor, ScoredRows, TensorInfo};
 use nv_plugin_sdk::{BBox, Point, Size, Tensor, tracing};
 
-use super::{Candidates, Family, Head, Known, best, entry_of, last_dims, published};
-use crate::activation::{Activation, are_scores, are_shares, logit, sigmoid};
+use super::rows::{by_rows, columns, scores};
+use super::{Candidates, Family, Head, Known, first_entry, last_dims, published};
+use crate::activation::{Activation, are_scores, are_shares};
 use crate::labels::VOC;
 use crate::priors::{self, PriorBox, Priors, PublishedPriors};
 use crate::settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
@@ -105,13 +106,10 @@ impl Shape {
         known.input.is_none_or(|input| input == Size::new(300, 300)).then_some(Priors::Published(set))
     }
 
-    /// The rows of boxes and of values of one entry.
-    fn rows<'a>(&self, outputs: &'a [Tensor], entry: usize) -> Result<[&'a [f32]; 2], String> {
-        let part = |output: usize, width: usize| match self.flat {
-            true => entry_of(outputs, output, entry, &[self.count * width]),
-            false => entry_of(outputs, output, entry, &[self.count, width]),
-        };
-        Ok([part(self.boxes, 4)?, part(self.scores, self.classes)?])
+    /// An output of so many values for each box.
+    fn output(&self, output: usize, width: usize) -> RowOutput {
+        let rows = by_rows(output, self.count, width);
+        if self.flat { RowOutput { shape: vec![self.count * width], ..rows } } else { rows }
     }
 }
 
@@ -170,20 +168,6 @@ impl Ssd {
         let [width, height] = [0, 1].map(|i| prior.size[i] * ([c, d][i] * of_size).exp());
         BBox::from_center(Point::new(x, y), width, height)
     }
-
-    /// The best class but the background, and its score, if that can be as high as the threshold.
-    fn best(&self, values: &[f32], activation: Activation, threshold: f32, least: f32) -> Option<(usize, f32)> {
-        let (class, value) = best(values[1..].iter().copied())?;
-        let score = match activation {
-            Activation::None => value,
-            Activation::Sigmoid if value < least => return None,
-            Activation::Sigmoid => sigmoid(value),
-            // Against the background alone its score would be higher still.
-            Activation::Softmax if value - values[0] < least => return None,
-            Activation::Softmax => 1.0 / values.iter().map(|v| (v - value).exp()).sum::<f32>(),
-        };
-        (score >= threshold).then_some((class, score))
-    }
 }
 
 impl Head for Ssd {
@@ -192,8 +176,11 @@ impl Head for Ssd {
     }
 
     fn check_blank(&mut self, outputs: &[Tensor], _: Size) -> Result<(), String> {
-        let [boxes, values] = self.shape.rows(outputs, 0)?;
-        let values = || values.chunks_exact(self.shape.classes);
+        if self.boxes.len() != self.shape.count {
+            return Err("its input has no fixed size, which the priors are for".into());
+        }
+        let boxes = first_entry(outputs, self.shape.boxes);
+        let values = || first_entry(outputs, self.shape.scores).chunks_exact(self.shape.classes);
         let activation = self.activation.unwrap_or_else(|| {
             if values().all(are_shares) || values().all(are_scores) {
                 Activation::None
@@ -222,29 +209,29 @@ impl Head for Ssd {
         Ok(())
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        let [boxes, values] = self.shape.rows(outputs, entry)?;
-        if self.boxes.len() != self.shape.count {
-            return Err("its input has no fixed size, which the priors are for".into());
+    fn rows(&self, _: Size) -> Vec<RowGroup> {
+        let Shape { boxes, scores: values, count, classes, .. } = self.shape;
+        let activation = match self.activation.unwrap_or(Activation::Softmax) {
+            Activation::None => ScoreActivation::None,
+            Activation::Sigmoid => ScoreActivation::Sigmoid,
+            Activation::Softmax => ScoreActivation::Softmax,
+        };
+        vec![RowGroup {
+            rows: count,
+            outputs: vec![self.shape.output(values, classes), self.shape.output(boxes, 4)],
+            // Every class but the background.
+            score: vec![ScoreFactor { activation, ..scores(0, 1..classes) }],
+            values: vec![columns(1, 0..4)],
+        }]
+    }
+
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates) {
+        let (width, height) = (input.width as f32, input.height as f32);
+        for (row, numbers) in rows.iter().flat_map(ScoredRows::iter) {
+            let Some(prior) = self.boxes.get(row.index) else { continue };
+            let b = self.decode_box(prior, numbers);
+            found.push(row.class, row.score, BBox::new(b.x1 * width, b.y1 * height, b.x2 * width, b.y2 * height));
         }
-        let activation = self.activation.unwrap_or(Activation::Softmax);
-        let least = logit(threshold);
-        let rows = values.chunks_exact(self.shape.classes).zip(boxes.chunks_exact(4));
-        for (prior, (values, numbers)) in self.boxes.iter().zip(rows) {
-            if let Some((class, score)) = self.best(values, activation, threshold, least) {
-                let b = self.decode_box(prior, numbers);
-                let (width, height) = (input.width as f32, input.height as f32);
-                found.push(class, score, BBox::new(b.x1 * width, b.y1 * height, b.x2 * width, b.y2 * height));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -252,7 +239,7 @@ impl Head for Ssd {
 mod tests {
     use super::super::tests::{assert_box, decode_with, known, output};
     use super::*;
-    use crate::activation::softmax;
+    use crate::activation::{sigmoid, softmax};
 
     const INPUT: Size = Size::new(300, 300);
 

@@ -1,8 +1,11 @@
 //! UltraFace (Linzaer, "Ultra-Light-Fast-Generic-Face-Detector-1MB"): box decoding is inside the graph.
 
-use nv_plugin_sdk::{BBox, Size, Tensor};
+use nv_infer::{RowGroup, ScoredRows};
+use nv_plugin_sdk::{BBox, Size};
 
-use super::{Candidates, Family, Head, Known, cell_count, entry_of, fits, last_dims, published};
+use super::grid::Grids;
+use super::rows::{by_rows, columns, scores};
+use super::{Candidates, Family, Head, Known, fits, last_dims, published};
 use crate::settings::{ColorOrder, ModelSettings, PerChannel, ResizeMode};
 
 pub(super) static ULTRAFACE: Family = Family {
@@ -43,13 +46,8 @@ fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
     input.is_none_or(count_fits).then(|| Box::new(UltraFace { scores, boxes }) as Box<dyn Head>)
 }
 
-/// The grids of this network round up.
 fn box_count(input: Size) -> usize {
-    let grid = |stride: u32| {
-        let up = |n: u32| n.div_ceil(stride) * stride;
-        cell_count(Size::new(up(input.width), up(input.height)), &[stride])
-    };
-    ANCHORS.iter().map(|&(stride, boxes)| grid(stride) * boxes).sum()
+    ANCHORS.iter().map(|&(stride, boxes)| Grids::rounded_up(input, &[stride]).count() * boxes).sum()
 }
 
 impl Head for UltraFace {
@@ -57,30 +55,29 @@ impl Head for UltraFace {
         Some(1)
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        let count = box_count(input);
-        let scores = entry_of(outputs, self.scores, entry, &[count, 2])?;
-        let boxes = entry_of(outputs, self.boxes, entry, &[count, 4])?;
-        let (width, height) = (input.width as f32, input.height as f32);
-        for (score, b) in scores.chunks_exact(2).zip(boxes.chunks_exact(4)) {
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let rows = box_count(input);
+        vec![RowGroup {
+            rows,
+            outputs: vec![by_rows(self.scores, rows, 2), by_rows(self.boxes, rows, 4)],
             // Background, then face.
-            if score[1] >= threshold {
-                found.push(0, score[1], BBox::new(b[0] * width, b[1] * height, b[2] * width, b[3] * height));
-            }
+            score: vec![scores(0, 1..2)],
+            values: vec![columns(1, 0..4)],
+        }]
+    }
+
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates) {
+        let (width, height) = (input.width as f32, input.height as f32);
+        for (row, b) in rows.iter().flat_map(ScoredRows::iter) {
+            found.push(0, row.score, BBox::new(b[0] * width, b[1] * height, b[2] * width, b[3] * height));
         }
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nv_plugin_sdk::Tensor;
+
     use super::super::tests::{assert_box, decode};
     use super::*;
 

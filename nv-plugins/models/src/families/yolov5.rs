@@ -2,11 +2,12 @@
 //! in the graph. YOLOv7's `export.py --grid` gives the same. Pre-processing: `letterbox` of `utils/augmentations.py` and
 //! `detect.py`; the IoU is `detect.py`'s `--iou-thres`.
 
+use nv_infer::{RowGroup, ScoredRows};
 use nv_plugin_sdk::{BBox, Point, Size, Tensor};
 
-use super::{
-    Candidates, Family, Head, Known, are_relative, best, cell_count, cells_fit, entry_of, last_dims, published,
-};
+use super::grid::Grids;
+use super::rows::{by_rows, columns, scores};
+use super::{Candidates, Family, Head, Known, are_relative, cells_fit, dim, last_dims, published, width};
 use crate::activation::are_scores;
 use crate::labels::COCO;
 use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
@@ -41,23 +42,19 @@ const BEFORE_CLASSES: usize = 5;
 struct YoloV5 {
     /// Values for each box, where the file says.
     width: Option<usize>,
+    strides: &'static [u32],
 }
 
 fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
     let [output] = known.outputs else { return None };
     let [boxes, width] = last_dims(output, 3)?;
-    let fit = STRIDES.iter().any(|strides| cells_fit(known, [boxes, width], strides, BOXES_PER_CELL));
-    if width.is_some_and(|n| n <= BEFORE_CLASSES) || !fit {
-        return None;
-    }
-    Some(Box::new(YoloV5 { width }))
+    let strides = STRIDES.into_iter().find(|strides| cells_fit(known, [boxes, width], strides, BOXES_PER_CELL))?;
+    width.is_none_or(|n| n > BEFORE_CLASSES).then(|| Box::new(YoloV5 { width, strides }) as Box<dyn Head>)
 }
 
-impl YoloV5 {
-    fn width(&self, outputs: &[Tensor]) -> Result<usize, String> {
-        let found = outputs.first().and_then(|t| t.shape().last().copied());
-        self.width.or(found).filter(|&n| n > BEFORE_CLASSES).ok_or_else(|| "the output has no classes".into())
-    }
+/// How many boxes there are.
+fn box_count(input: Size, strides: &[u32]) -> usize {
+    BOXES_PER_CELL * Grids::new(input, strides).count()
 }
 
 impl Head for YoloV5 {
@@ -65,8 +62,11 @@ impl Head for YoloV5 {
         self.width.map(|n| n - BEFORE_CLASSES)
     }
 
-    fn check_blank(&mut self, outputs: &[Tensor], _: Size) -> Result<(), String> {
-        let width = self.width(outputs)?;
+    fn check_blank(&mut self, outputs: &[Tensor], input: Size) -> Result<(), String> {
+        let width = width(self.width, outputs, 2, BEFORE_CLASSES)?;
+        self.width = Some(width);
+        let strides = STRIDES.into_iter().find(|strides| dim(outputs, 0, 1) == Some(box_count(input, strides)));
+        self.strides = strides.unwrap_or(self.strides);
         let rows = || outputs.iter().flat_map(|t| t.data().chunks_exact(width));
         if rows().any(|row| !are_scores(&row[4..])) {
             return Err(
@@ -79,32 +79,21 @@ impl Head for YoloV5 {
         Ok(())
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        let width = self.width(outputs)?;
-        let count = |strides: &[u32]| BOXES_PER_CELL * cell_count(input, strides);
-        let rows = outputs.first().and_then(|t| t.shape().get(1).copied());
-        let boxes =
-            STRIDES.iter().map(|strides| count(strides)).find(|&n| Some(n) == rows).unwrap_or(count(STRIDES[0]));
-        for row in entry_of(outputs, 0, entry, &[boxes, width])?.chunks_exact(width) {
-            let objectness = row[4];
-            // No class is more likely than that there is an object at all.
-            if objectness < threshold || objectness.is_nan() {
-                continue;
-            }
-            let Some((class, likelihood)) = best(row[BEFORE_CLASSES..].iter().copied()) else { continue };
-            let score = objectness * likelihood;
-            if score >= threshold {
-                found.push(class, score, BBox::from_center(Point::new(row[0], row[1]), row[2], row[3]));
-            }
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let (rows, width) = (box_count(input, self.strides), self.width.unwrap_or(BEFORE_CLASSES + 1));
+        vec![RowGroup {
+            rows,
+            outputs: vec![by_rows(0, rows, width)],
+            // Whether there is an object at all, and which.
+            score: vec![scores(0, 4..5), scores(0, BEFORE_CLASSES..width)],
+            values: vec![columns(0, 0..4)],
+        }]
+    }
+
+    fn decode(&self, rows: &[ScoredRows], _: Size, found: &mut Candidates) {
+        for (row, values) in rows.iter().flat_map(ScoredRows::iter) {
+            found.push(row.class, row.score, BBox::from_center(Point::new(values[0], values[1]), values[2], values[3]));
         }
-        Ok(())
     }
 }
 

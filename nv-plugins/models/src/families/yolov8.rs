@@ -5,13 +5,14 @@
 //! and which adds their sum. Pre-processing: `LetterBox` of `ultralytics/data/augment.py`; the IoU is `iou` of
 //! `ultralytics/cfg/default.yaml`.
 
-use nv_infer::TensorInfo;
+use nv_infer::{RowGroup, RowLayout, RowOutput, ScoreFactor, ScoredRows, TensorInfo};
 use nv_plugin_sdk::{BBox, Point, Size, Tensor, tracing};
 
-use super::columns::best_classes;
+use super::grid::{Grids, grid};
+use super::rows::{activation, by_planes, columns, scores};
 use super::yolov5::ultralytics;
-use super::{Candidates, Family, Head, Known, are_relative, cell_count, distribution, entry_of, fits, last_dims};
-use crate::activation::{Activation, are_scores, logit, sigmoid};
+use super::{Candidates, Family, Head, Known, are_relative, dim, distribution, first_entry, fits, last_dims, width};
+use crate::activation::{Activation, are_scores};
 
 pub(super) static YOLOV8: Family = Family {
     name: "yolov8",
@@ -47,6 +48,7 @@ fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
 struct Decoded {
     /// Planes, where the file says.
     planes: Option<usize>,
+    strides: &'static [u32],
 }
 
 impl Decoded {
@@ -54,24 +56,13 @@ impl Decoded {
         let [planes, cells] = last_dims(output, 3)?;
         // A model that takes any size has as many cells as the size has, and planes that are its own.
         let strides = if known.named { &STRIDES[..] } else { &STRIDES[..1] };
-        let fit = match (known.input, cells) {
-            (Some(input), _) => strides.iter().any(|strides| fits(cells, cell_count(input, strides))),
+        let fit = |strides: &[u32]| match (known.input, cells) {
+            (Some(input), _) => fits(cells, Grids::new(input, strides).count()),
             (None, Some(cells)) => planes.is_some() && cells.is_multiple_of(21),
             (None, None) => true,
         };
-        (fit && planes.is_none_or(|n| n > BEFORE_CLASSES)).then(|| Box::new(Self { planes }) as Box<dyn Head>)
-    }
-
-    /// Planes and cells of what came.
-    fn dims(&self, outputs: &[Tensor]) -> Result<[usize; 2], String> {
-        let Some([_, planes, cells]) = outputs.first().map(Tensor::shape) else {
-            return Err("the output is none of (4 + classes)×cells".into());
-        };
-        let planes = self.planes.unwrap_or(*planes);
-        if planes <= BEFORE_CLASSES || *cells == 0 {
-            return Err("the output has no classes".into());
-        }
-        Ok([planes, *cells])
+        let strides = strides.iter().copied().find(|strides| fit(strides))?;
+        planes.is_none_or(|n| n > BEFORE_CLASSES).then(|| Box::new(Self { planes, strides }) as Box<dyn Head>)
     }
 }
 
@@ -80,8 +71,12 @@ impl Head for Decoded {
         self.planes.map(|n| n - BEFORE_CLASSES)
     }
 
-    fn check_blank(&mut self, outputs: &[Tensor], _: Size) -> Result<(), String> {
-        let [planes, cells] = self.dims(outputs)?;
+    fn check_blank(&mut self, outputs: &[Tensor], input: Size) -> Result<(), String> {
+        let planes = width(self.planes, outputs, 1, BEFORE_CLASSES)?;
+        self.planes = Some(planes);
+        let cells = dim(outputs, 0, 2).filter(|&n| n > 0).ok_or("the output is none of (4 + classes)×cells")?;
+        let strides = STRIDES.into_iter().find(|strides| Grids::new(input, strides).count() == cells);
+        self.strides = strides.unwrap_or(self.strides);
         for entry in outputs.iter().flat_map(|t| t.data().chunks_exact(planes * cells)) {
             let (boxes, scores) = entry.split_at(BEFORE_CLASSES * cells);
             if !are_scores(scores) {
@@ -96,24 +91,25 @@ impl Head for Decoded {
         Ok(())
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        let [planes, cells] = self.dims(outputs)?;
-        let expected = STRIDES.iter().map(|strides| cell_count(input, strides));
-        let cells = expected.clone().find(|&n| n == cells).or(expected.clone().next()).unwrap_or(cells);
-        let values = entry_of(outputs, 0, entry, &[planes, cells])?;
-        let (boxes, scores) = values.split_at(BEFORE_CLASSES * cells);
-        best_classes(scores, cells, threshold, |cell, class, score| {
-            let [x, y, width, height] = [0, 1, 2, 3].map(|plane| boxes[plane * cells + cell]);
-            found.push(class, score, BBox::from_center(Point::new(x, y), width, height));
-        });
-        Ok(())
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let (rows, planes) = (Grids::new(input, self.strides).count(), self.planes.unwrap_or(BEFORE_CLASSES + 1));
+        vec![RowGroup {
+            rows,
+            outputs: vec![RowOutput {
+                output: 0,
+                shape: vec![planes, rows],
+                columns: planes,
+                layout: RowLayout::Columns,
+            }],
+            score: vec![scores(0, BEFORE_CLASSES..planes)],
+            values: vec![columns(0, 0..BEFORE_CLASSES)],
+        }]
+    }
+
+    fn decode(&self, rows: &[ScoredRows], _: Size, found: &mut Candidates) {
+        for (row, values) in rows.iter().flat_map(ScoredRows::iter) {
+            found.push(row.class, row.score, BBox::from_center(Point::new(values[0], values[1]), values[2], values[3]));
+        }
     }
 }
 
@@ -183,22 +179,11 @@ impl Raw {
         fit.then_some((Level { stride, boxes, classes }, planes(classes)?))
     }
 
-    /// The planes of boxes and of classes, for one entry.
-    fn planes<'a>(
-        &self,
-        level: Level,
-        outputs: &'a [Tensor],
-        entry: usize,
-        input: Size,
-    ) -> Result<[&'a [f32]; 2], String> {
-        let [columns, rows] = [input.width, input.height].map(|n| (n / level.stride) as usize);
-        let classes = self.classes;
-        if level.boxes == level.classes {
-            let all = entry_of(outputs, level.boxes, entry, &[4 * BINS + classes, rows, columns])?;
-            return Ok(all.split_at(4 * BINS * rows * columns).into());
-        }
-        let part = |output: usize, planes: usize| entry_of(outputs, output, entry, &[planes, rows, columns]);
-        Ok([part(level.boxes, 4 * BINS)?, part(level.classes, classes)?])
+    /// The values of classes that the first of blank pictures gave.
+    fn class_values<'a>(&self, level: Level, outputs: &'a [Tensor], input: Size) -> &'a [f32] {
+        let cells: usize = grid(input, level.stride).iter().product();
+        let before = if level.boxes == level.classes { 4 * BINS * cells } else { 0 };
+        first_entry(outputs, level.classes).get(before..).unwrap_or_default()
     }
 }
 
@@ -212,7 +197,7 @@ impl Head for Raw {
         if self.logits.is_none() {
             let mut logits = false;
             for level in self.levels {
-                logits |= !are_scores(self.planes(level, outputs, 0, input)?[1]);
+                logits |= !are_scores(self.class_values(level, outputs, input));
             }
             self.logits = Some(logits);
             tracing::info!(logits, "how class values are read, by what a blank picture gives");
@@ -220,29 +205,36 @@ impl Head for Raw {
         Ok(())
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        let logits = self.logits.unwrap_or(true);
-        let least = if logits { logit(threshold) } else { threshold };
-        for level in self.levels {
-            let [boxes, classes] = self.planes(level, outputs, entry, input)?;
-            let columns = (input.width / level.stride) as usize;
-            let cells = boxes.len() / (4 * BINS);
-            let stride = level.stride as f32;
-            best_classes(classes, cells, least, |cell, class, value| {
-                let score = if logits { sigmoid(value) } else { value };
-                let [x, y] = [cell % columns, cell / columns].map(|n| (n as f32 + 0.5) * stride);
-                let bbox = distribution::bbox(Point::new(x, y), stride, BINS, |i| boxes[i * cells + cell]);
-                found.push(class, score, bbox);
-            });
+    /// A group for each stride.
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let activation = activation(self.logits.unwrap_or(true));
+        let group = |level: &Level| {
+            let grid = grid(input, level.stride);
+            let (outputs, of_classes) = if level.boxes == level.classes {
+                let joint = by_planes(level.boxes, 4 * BINS + self.classes, grid);
+                (vec![joint], scores(0, 4 * BINS..4 * BINS + self.classes))
+            } else {
+                let apart = [(level.boxes, 4 * BINS), (level.classes, self.classes)];
+                (apart.map(|(output, planes)| by_planes(output, planes, grid)).into(), scores(1, 0..self.classes))
+            };
+            RowGroup {
+                rows: grid.iter().product(),
+                outputs,
+                score: vec![ScoreFactor { activation, ..of_classes }],
+                values: vec![columns(0, 0..4 * BINS)],
+            }
+        };
+        self.levels.iter().map(group).collect()
+    }
+
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates) {
+        for (rows, level) in rows.iter().zip(&self.levels) {
+            let (columns, stride) = (grid(input, level.stride)[0], level.stride as f32);
+            for (row, values) in rows.iter() {
+                let [x, y] = [row.index % columns, row.index / columns].map(|n| (n as f32 + 0.5) * stride);
+                found.push(row.class, row.score, distribution::bbox(Point::new(x, y), stride, values));
+            }
         }
-        Ok(())
     }
 }
 
@@ -265,6 +257,7 @@ fn lacks(known: &Known<'_>) -> Option<String> {
 mod tests {
     use super::super::tests::{assert_box, decode, decode_with, known, output};
     use super::*;
+    use crate::activation::sigmoid;
 
     const INPUT: Size = Size::new(64, 32);
 

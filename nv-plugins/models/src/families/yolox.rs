@@ -1,9 +1,12 @@
 //! YOLOX (Ge et al. 2021, "YOLOX: Exceeding YOLO Series in 2021"), exported without decoding in the graph, as the authors'
 //! `export_onnx.py` does by default.
 
+use nv_infer::{RowGroup, ScoredRows};
 use nv_plugin_sdk::{BBox, Point, Size, Tensor};
 
-use super::{Candidates, Family, Head, Known, best, cell_count, cells_fit, entry_of, grid_cells, last_dims, published};
+use super::grid::{Cell, Grids};
+use super::rows::{by_rows, columns, scores};
+use super::{Candidates, Family, Head, Known, cells_fit, last_dims, published, width};
 use crate::labels::COCO;
 use crate::settings::{ModelSettings, ResizeMode};
 
@@ -49,11 +52,10 @@ impl Head for Yolox {
     }
 
     fn check_blank(&mut self, outputs: &[Tensor], _: Size) -> Result<(), String> {
-        let Some(output) = outputs.first() else { return Ok(()) };
-        let width = output.shape().last().copied().unwrap_or(0).max(1);
-        let decoded =
-            output.data().chunks_exact(width).any(|row| row.iter().take(2).any(|v| v.abs() > FARTHEST_CENTER));
-        if decoded {
+        let width = width(self.width, outputs, 2, BEFORE_CLASSES)?;
+        self.width = Some(width);
+        let mut rows = outputs.iter().flat_map(|output| output.data().chunks_exact(width));
+        if rows.any(|row| row[..2].iter().any(|v| v.abs() > FARTHEST_CENTER)) {
             return Err("its boxes are decoded in the graph already, and would be decoded twice: export it without \
                         --decode_in_inference"
                 .into());
@@ -61,34 +63,25 @@ impl Head for Yolox {
         Ok(())
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        let width = self
-            .width
-            .or_else(|| outputs.first().and_then(|t| t.shape().last().copied()))
-            .filter(|&n| n > BEFORE_CLASSES)
-            .ok_or("the output has no classes")?;
-        let values = entry_of(outputs, 0, entry, &[cell_count(input, &STRIDES), width])?;
-        for (row, (column, line, stride)) in values.chunks_exact(width).zip(grid_cells(input, &STRIDES)) {
-            let objectness = row[4];
-            // No class is more likely than that there is an object at all.
-            if objectness < threshold || objectness.is_nan() {
-                continue;
-            }
-            let Some((class, likelihood)) = best(row[BEFORE_CLASSES..].iter().copied()) else { continue };
-            let score = objectness * likelihood;
-            if score >= threshold {
-                let center = Point::new((row[0] + column) * stride, (row[1] + line) * stride);
-                found.push(class, score, BBox::from_center(center, row[2].exp() * stride, row[3].exp() * stride));
-            }
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let (rows, width) = (Grids::new(input, &STRIDES).count(), self.width.unwrap_or(BEFORE_CLASSES + 1));
+        vec![RowGroup {
+            rows,
+            outputs: vec![by_rows(0, rows, width)],
+            // Whether there is an object at all, and which.
+            score: vec![scores(0, 4..5), scores(0, BEFORE_CLASSES..width)],
+            values: vec![columns(0, 0..4)],
+        }]
+    }
+
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates) {
+        let grids = Grids::new(input, &STRIDES);
+        for (row, values) in rows.iter().flat_map(ScoredRows::iter) {
+            let Some(Cell { column, row: line, stride }) = grids.cell(row.index) else { continue };
+            let center = Point::new((values[0] + column) * stride, (values[1] + line) * stride);
+            let bbox = BBox::from_center(center, values[2].exp() * stride, values[3].exp() * stride);
+            found.push(row.class, row.score, bbox);
         }
-        Ok(())
     }
 }
 
@@ -135,13 +128,5 @@ mod tests {
         check([0.5, -3.0], true);
         check([48.0, 16.0], false);
         check([0.0, 17.0], false);
-    }
-
-    #[test]
-    fn an_output_of_another_size_is_refused() {
-        let head = Yolox { width: Some(85) };
-        let outputs = [Tensor::zeros([1, 41, 85])];
-        let error = head.decode(&outputs, 0, Size::new(64, 32), 0.1, &mut Candidates::default()).unwrap_err();
-        assert_eq!(error, "output 0 has the shape [1, 41, 85], and 42×85 is needed for each entry of the batch");
     }
 }

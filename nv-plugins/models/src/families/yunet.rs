@@ -1,9 +1,12 @@
 //! YuNet (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector"), as `libfacedetection.train` exports it: four
 //! outputs (class, objectness, box, landmarks) at each of three strides.
 
-use nv_plugin_sdk::{BBox, Keypoint, Point, Size, Tensor};
+use nv_infer::{RowGroup, ScoreFactor, ScoredRows};
+use nv_plugin_sdk::{BBox, Keypoint, Point, Size};
 
-use super::{Candidates, Family, Head, Known, cell_count, entry_of, fits, grid_cells, last_dims, published};
+use super::grid::{Cell, Grids};
+use super::rows::{by_rows, columns, scores};
+use super::{Candidates, Family, Head, Known, fits, last_dims, published};
 use crate::settings::{ColorOrder, ModelSettings, ResizeMode};
 
 pub(super) static YUNET: Family = Family {
@@ -33,8 +36,9 @@ fn bind(known: &Known<'_>) -> Option<Box<dyn Head>> {
     }
     for (i, output) in outputs.iter().enumerate() {
         let [cells, width] = last_dims(output, 3)?;
-        let stride = STRIDES[i % STRIDES.len()];
-        if !fits(width, WIDTHS[i / STRIDES.len()]) || input.is_some_and(|i| !fits(cells, cell_count(i, &[stride]))) {
+        let stride = [STRIDES[i % STRIDES.len()]];
+        let cells_fit = |input| fits(cells, Grids::new(input, &stride).count());
+        if !fits(width, WIDTHS[i / STRIDES.len()]) || !input.is_none_or(cells_fit) {
             return None;
         }
     }
@@ -46,45 +50,48 @@ impl Head for YuNet {
         Some(1)
     }
 
-    fn decode(
-        &self,
-        outputs: &[Tensor],
-        entry: usize,
-        input: Size,
-        threshold: f32,
-        found: &mut Candidates,
-    ) -> Result<(), String> {
-        for (level, stride) in STRIDES.iter().enumerate() {
-            let strides = std::slice::from_ref(stride);
-            let cells = cell_count(input, strides);
-            let part = |kind: usize| entry_of(outputs, kind * STRIDES.len() + level, entry, &[cells, WIDTHS[kind]]);
-            let (classes, presences, boxes, landmarks) = (part(0)?, part(1)?, part(2)?, part(3)?);
-            for (cell, (column, line, stride)) in grid_cells(input, strides).enumerate() {
-                let score = (classes[cell].clamp(0.0, 1.0) * presences[cell].clamp(0.0, 1.0)).sqrt();
-                if score < threshold || score.is_nan() {
-                    continue;
-                }
-                let b = &boxes[cell * 4..][..4];
+    /// A group for each stride. The score is the geometric mean of class and objectness.
+    fn rows(&self, input: Size) -> Vec<RowGroup> {
+        let root = |output: usize| ScoreFactor { power: 0.5, ..scores(output, 0..1) };
+        let group = |(level, stride): (usize, &u32)| {
+            let rows = Grids::new(input, &[*stride]).count();
+            let part = |(kind, width): (usize, usize)| by_rows(kind * STRIDES.len() + level, rows, width);
+            RowGroup {
+                rows,
+                outputs: WIDTHS.into_iter().enumerate().map(part).collect(),
+                score: vec![root(0), root(1)],
+                values: vec![columns(2, 0..4), columns(3, 0..10)],
+            }
+        };
+        STRIDES.iter().enumerate().map(group).collect()
+    }
+
+    fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates) {
+        for (rows, stride) in rows.iter().zip(&STRIDES) {
+            let grids = Grids::new(input, std::slice::from_ref(stride));
+            for (row, values) in rows.iter() {
+                let Some(Cell { column, row: line, stride }) = grids.cell(row.index) else { continue };
+                let (b, points) = values.split_at(4);
                 let center = Point::new((column + b[0]) * stride, (line + b[1]) * stride);
-                let points = &landmarks[cell * 10..][..10];
                 found.push_with_keypoints(
                     0,
-                    score,
+                    row.score,
                     BBox::from_center(center, b[2].exp() * stride, b[3].exp() * stride),
                     std::array::from_fn(|i| Keypoint {
                         x: (column + points[2 * i]) * stride,
                         y: (line + points[2 * i + 1]) * stride,
-                        score,
+                        score: row.score,
                     }),
                 );
             }
         }
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nv_plugin_sdk::Tensor;
+
     use super::super::tests::{assert_box, decode};
     use super::*;
 
@@ -98,8 +105,9 @@ mod tests {
             }
         }
         // Stride 16, row 1, column 3: cell 7.
-        outputs[1].data_mut()[7] = 0.5;
-        outputs[4].data_mut()[7] = 0.5;
+        outputs[1].data_mut()[7] = 0.25;
+        // More than there is of it counts as all.
+        outputs[4].data_mut()[7] = 1.25;
         outputs[7].data_mut()[28..32].copy_from_slice(&[0.5, -0.5, 0.0, 2f32.ln()]);
         outputs[10].data_mut()[70..72].copy_from_slice(&[1.0, 0.25]);
         let found = decode(&YUNET, &outputs, input, 0.4);

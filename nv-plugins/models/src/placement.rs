@@ -1,6 +1,36 @@
 //! Where a picture goes in a network's input, and how points come back.
 
-use nv_plugin_sdk::{BBox, Point, Size};
+use nv_infer::{PictureInput, PixelRect};
+use nv_plugin_sdk::{BBox, Frame, Point, Size, StageError};
+
+/// What a network takes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InputSpec {
+    /// The input's size where it is always the same.
+    pub(crate) size: Option<Size>,
+    /// How a picture is brought to that size.
+    pub(crate) resize: Resize,
+    /// What becomes of its samples.
+    pub(crate) picture: PictureInput,
+}
+
+impl InputSpec {
+    /// Where the frame, or the part of it in `region`, goes in the network's input.
+    ///
+    /// # Errors
+    /// `Input` where the region lies outside the frame.
+    pub(crate) fn place(&self, frame: &Frame, region: Option<&BBox>) -> Result<Placement, StageError> {
+        let source = whole_pixels(frame.size(), region).ok_or_else(|| {
+            StageError::input(format!(
+                "the region {:?} lies outside the frame of {}×{} pixels",
+                region.copied().unwrap_or_default(),
+                frame.size().width,
+                frame.size().height
+            ))
+        })?;
+        Ok(self.resize.place(source, self.size))
+    }
+}
 
 /// How a picture is brought to the size of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,47 +47,42 @@ pub(crate) enum Resize {
     StretchToMultiple(u32),
 }
 
-/// A part of a picture, in whole pixels, and the rectangle of the network's input that it fills.
+/// A part of a picture, and the rectangle of the network's input that it fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Placement {
     /// The network's input.
     pub(crate) input: Size,
-    pub(super) source_x: usize,
-    pub(super) source_y: usize,
-    pub(super) source_width: usize,
-    pub(super) source_height: usize,
-    pub(super) x: usize,
-    pub(super) y: usize,
-    pub(super) width: usize,
-    pub(super) height: usize,
+    /// The part of the picture.
+    pub(crate) source: PixelRect,
+    /// Where it goes.
+    pub(crate) target: PixelRect,
 }
 
 impl Resize {
-    /// Where `source` (left, top, width, height) goes. `size` is the input's where it is always the same; without it the
-    /// picture's own size is what letterbox and stretch bring it to.
-    pub(super) fn place(self, source: [usize; 4], size: Option<Size>) -> Placement {
-        let [source_x, source_y, source_width, source_height] = source;
-        let own = Size::new(source_width as u32, source_height as u32);
+    /// Where `source` goes. `size` is the input's where it is always the same; without it the picture's own size is what
+    /// letterbox and stretch bring it to.
+    fn place(self, source: PixelRect, size: Option<Size>) -> Placement {
+        let own = Size::new(source.width, source.height);
         let input = match self {
             Self::PadToMultiple(n) | Self::StretchToMultiple(n) => {
                 Size::new(own.width.next_multiple_of(n), own.height.next_multiple_of(n))
             }
             _ => size.unwrap_or(own),
         };
-        let (width, height) = match self {
+        let Size { width, height } = match self {
             Self::Letterbox | Self::LetterboxCenter => self.fit(own, input),
-            Self::Stretch | Self::StretchToMultiple(_) => (input.width as usize, input.height as usize),
-            Self::PadToMultiple(_) => (source_width, source_height),
+            Self::Stretch | Self::StretchToMultiple(_) => input,
+            Self::PadToMultiple(_) => own,
         };
         let (x, y) = match self {
-            Self::LetterboxCenter => ((input.width as usize - width) / 2, (input.height as usize - height) / 2),
+            Self::LetterboxCenter => ((input.width - width) / 2, (input.height - height) / 2),
             _ => (0, 0),
         };
-        Placement { input, source_x, source_y, source_width, source_height, x, y, width, height }
+        Placement { input, source, target: PixelRect { x, y, width, height } }
     }
 
     /// The largest size of the picture's aspect that fits.
-    fn fit(self, own: Size, input: Size) -> (usize, usize) {
+    fn fit(self, own: Size, input: Size) -> Size {
         let by_width = f64::from(input.width) / f64::from(own.width);
         let by_height = f64::from(input.height) / f64::from(own.height);
         let ratio = by_width.min(by_height);
@@ -66,35 +91,30 @@ impl Resize {
             // YOLOX's own pre-processing truncates, and loses a row where the product falls a hair short of a whole number;
             // so must this, because which of two like boxes wins depends on it. Ultralytics', which is centred, rounds.
             let whole = if self == Self::Letterbox { scaled.trunc() } else { scaled.round() };
-            (whole as usize).clamp(1, limit as usize)
+            (whole as u32).clamp(1, limit)
         };
-        (side(own.width, input.width), side(own.height, input.height))
+        Size::new(side(own.width, input.width), side(own.height, input.height))
     }
 }
 
 impl Placement {
-    /// Whether `other` covers the same part of an input of the same size.
-    pub(super) fn covers_like(&self, other: &Self) -> bool {
-        self.input == other.input
-            && [self.x, self.y, self.width, self.height] == [other.x, other.y, other.width, other.height]
-    }
-
     /// The part of the picture that the network sees, in its pixels.
     pub(crate) fn seen(&self) -> BBox {
-        let edge = |start: usize, len: usize| (start as f32, (start + len) as f32);
-        let ((x1, x2), (y1, y2)) = (edge(self.source_x, self.source_width), edge(self.source_y, self.source_height));
+        let edge = |start: u32, len: u32| (start as f32, (start + len) as f32);
+        let ((x1, x2), (y1, y2)) = (edge(self.source.x, self.source.width), edge(self.source.y, self.source.height));
         BBox::new(x1, y1, x2, y2)
     }
 
     /// The way back from the input to the picture.
     pub(crate) fn mapping(&self) -> Mapping {
-        let scale_x = self.source_width as f32 / self.width as f32;
-        let scale_y = self.source_height as f32 / self.height as f32;
+        let Self { source, target, .. } = self;
+        let scale_x = source.width as f32 / target.width as f32;
+        let scale_y = source.height as f32 / target.height as f32;
         Mapping {
             scale_x,
             scale_y,
-            add_x: self.source_x as f32 - self.x as f32 * scale_x,
-            add_y: self.source_y as f32 - self.y as f32 * scale_y,
+            add_x: source.x as f32 - target.x as f32 * scale_x,
+            add_y: source.y as f32 - target.y as f32 * scale_y,
         }
     }
 }
@@ -119,17 +139,17 @@ impl Mapping {
     }
 }
 
-/// Left, top, width and height of the pixels that `region` touches; `None` where it touches none.
-pub(super) fn whole_pixels(frame: Size, region: Option<&BBox>) -> Option<[usize; 4]> {
+/// The pixels that `region` touches; `None` where it touches none.
+fn whole_pixels(frame: Size, region: Option<&BBox>) -> Option<PixelRect> {
     let Some(region) = region else {
-        return Some([0, 0, frame.width as usize, frame.height as usize]);
+        return Some(PixelRect { x: 0, y: 0, width: frame.width, height: frame.height });
     };
     let inside = region.clip(frame);
     if inside.is_empty() {
         return None;
     }
-    let (x, y) = (inside.x1.floor() as usize, inside.y1.floor() as usize);
-    Some([x, y, inside.x2.ceil() as usize - x, inside.y2.ceil() as usize - y])
+    let (x, y) = (inside.x1.floor() as u32, inside.y1.floor() as u32);
+    Some(PixelRect { x, y, width: inside.x2.ceil() as u32 - x, height: inside.y2.ceil() as u32 - y })
 }
 
 #[cfg(test)]
@@ -138,12 +158,16 @@ mod tests {
 
     use super::*;
 
+    fn rect([x, y, width, height]: [u32; 4]) -> PixelRect {
+        PixelRect { x, y, width, height }
+    }
+
     #[test]
     fn pictures_are_placed_as_their_models_were_trained() {
-        fn check(resize: Resize, (w, h): (usize, usize), size: Option<(u32, u32)>, expected: [usize; 6]) {
+        fn check(resize: Resize, (w, h): (u32, u32), size: Option<(u32, u32)>, expected: [u32; 6]) {
             let size = size.map(|(w, h)| Size::new(w, h));
-            let p = resize.place([0, 0, w, h], size);
-            let found = [p.input.width as usize, p.input.height as usize, p.x, p.y, p.width, p.height];
+            let Placement { input, target, .. } = resize.place(rect([0, 0, w, h]), size);
+            let found = [input.width, input.height, target.x, target.y, target.width, target.height];
             assert_eq!(found, expected, "{resize:?} {w}×{h}");
         }
         let square = Some((416, 416));
@@ -163,8 +187,8 @@ mod tests {
     #[test]
     fn a_region_is_the_pixels_that_it_touches() {
         let frame = Size::new(100, 50);
-        let check = |region: [f32; 4], expected: Option<[usize; 4]>| {
-            assert_eq!(whole_pixels(frame, Some(&BBox::from(region))), expected, "{region:?}");
+        let check = |region: [f32; 4], expected: Option<[u32; 4]>| {
+            assert_eq!(whole_pixels(frame, Some(&BBox::from(region))), expected.map(rect), "{region:?}");
         };
         check([10.2, 5.0, 20.7, 9.0], Some([10, 5, 11, 4]));
         check([-5.0, -5.0, 300.0, 300.0], Some([0, 0, 100, 50]));
@@ -177,15 +201,17 @@ mod tests {
     proptest! {
         #[test]
         fn corners_of_the_picture_come_back_to_themselves(
-            x in 0usize..500, y in 0usize..500, w in 1usize..3000, h in 1usize..3000, side in 1u32..40, which in 0usize..5
+            x in 0u32..500, y in 0u32..500, w in 1u32..3000, h in 1u32..3000, side in 1u32..40, which in 0usize..5
         ) {
             let resize = [
                 Resize::Letterbox, Resize::LetterboxCenter, Resize::Stretch,
                 Resize::PadToMultiple(side), Resize::StretchToMultiple(side),
             ][which];
-            let p = resize.place([x, y, w, h], Some(Size::new(side * 16, side * 12)));
-            prop_assert!(p.x + p.width <= p.input.width as usize && p.y + p.height <= p.input.height as usize);
-            let b = BBox::new(p.x as f32, p.y as f32, (p.x + p.width) as f32, (p.y + p.height) as f32);
+            let p = resize.place(rect([x, y, w, h]), Some(Size::new(side * 16, side * 12)));
+            let target = p.target;
+            let [right, bottom] = [target.x + target.width, target.y + target.height];
+            prop_assert!(right <= p.input.width && bottom <= p.input.height);
+            let b = BBox::new(target.x as f32, target.y as f32, right as f32, bottom as f32);
             let back = p.mapping().bbox(&b);
             for (found, expected) in
                 [back.x1, back.y1, back.x2, back.y2].into_iter().zip([x, y, x + w, y + h])
