@@ -234,6 +234,10 @@ fn array(plan: &Plan, group: &RowGroup, output: usize) -> ArrayId {
 
 /// The kernel for a group, and its workgroups for one entry. `arrays` are bound from 3 on, as words: a number that is NaN stays
 /// what it is.
+///
+/// Nothing lies outside of its buffers: a row is below the group's rows, of an output it is taken by that output's rows, and its
+/// columns are below the output's, all of which [`RowSelection::check`] has seen to; a record is below the capacity that there
+/// is memory for.
 fn text(
     index: usize,
     group: &RowGroup,
