@@ -77,7 +77,8 @@ fn check(found: &[Vec<ScoredRows>], expected: &[Vec<ScoredRows>], selection: &Ro
                         let near = if exact { a.score == b.score } else { (a.score - b.score).abs() < 1e-5 };
                         assert!(near, "{a:?} {b:?} {selection:?}");
                         assert_eq!(bits(values), bits(others), "{selection:?}");
-                        (found.next(), expected.next());
+                        found.next();
+                        expected.next();
                     }
                     (Some((a, _)), b) if b.is_none_or(|(b, _)| a.index < b.index) => {
                         assert!(!sure(a.score), "more: {a:?} {b:?} {selection:?}");
