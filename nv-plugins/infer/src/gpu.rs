@@ -10,9 +10,11 @@ mod cache;
 mod context;
 mod error;
 mod executor;
+mod in_flight;
 mod pipeline;
 mod preprocess;
 mod readback;
+mod select;
 mod shader;
 #[cfg(test)]
 mod testing;
@@ -27,9 +29,11 @@ pub(crate) use context::Context;
 pub(crate) use error::GpuError;
 #[cfg(test)]
 pub(crate) use executor::Placement;
-pub(crate) use executor::{Executor, ExecutorOptions, InFlight};
+pub(crate) use executor::{Executor, ExecutorOptions};
+pub(crate) use in_flight::InFlight;
 #[cfg(test)]
 pub(crate) use pipeline::Checks;
 #[cfg(test)]
 pub(crate) use pipeline::Shader;
+pub(crate) use select::Selected;
 pub(crate) use weights::Weights;

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cpu::{self, Memory};
+use crate::cpu;
 use crate::gpu::arena::{ALIGNMENT, Arena};
 use crate::gpu::context::Context;
 use crate::gpu::error::GpuError;
+use crate::gpu::in_flight::{InFlight, Shared};
 use crate::gpu::pipeline::{Checks, Kernel, Shader};
 use crate::gpu::preprocess::{Prepared, Preprocessor};
-use crate::gpu::readback::{Pending, Readbacks, Slot};
+use crate::gpu::readback::{Readbacks, Slot};
+use crate::gpu::select::{self, Selector};
 use crate::gpu::shader::{self, Operand, Program};
 use crate::gpu::tuning::Tuning;
 use crate::gpu::weights::Weights;
 use crate::picture::Pictures;
-use crate::plan::{Action, ArrayId, Kind, Picture, Plan, Port, Span, Target, access};
+use crate::plan::{Action, ArrayId, Kind, Picture, Plan, Port, Target, access};
+use crate::rows::RowSelection;
 
 /// Channels that lie side by side in a picture: what a `vec4` holds.
 const BLOCK: usize = 4;
@@ -29,10 +32,31 @@ const BLOCK: usize = 4;
 pub(crate) struct Executor {
     arena: Arena,
     dispatches: Vec<Dispatch>,
-    readbacks: Readbacks,
+    /// For outputs. Made for the first run of which they are wanted: where rows are, all of them need not come back.
+    readbacks: Option<Readbacks>,
     /// Made with the first pictures; for other inputs than the last ones', anew.
     preprocessor: Option<Preprocessor>,
+    /// Made with the first selection of rows; for another than the last one, anew.
+    selector: Option<Known>,
+    /// Of each entry's rows that there is room for.
+    capacity: usize,
+    tuning: Tuning,
     shared: Arc<Shared>,
+}
+
+/// A selection, and who selects; `None` where that is the CPU.
+#[derive(Debug)]
+struct Known {
+    selection: RowSelection,
+    selector: Option<Arc<Selector>>,
+}
+
+/// Where what comes of a run is to go.
+#[derive(Debug)]
+struct Destination {
+    slot: Slot,
+    /// Whose slot it is; `None`: for outputs.
+    selector: Option<Arc<Selector>>,
 }
 
 /// How an [`Executor`] works.
@@ -55,33 +79,20 @@ pub(crate) enum Placement {
     Cpu,
 }
 
-/// A step on the device.
+/// A kernel with what it works on, and its workgroups for one entry: a step on the device.
 #[derive(Debug)]
-struct Dispatch {
-    kernel: Arc<Kernel>,
-    resources: wgpu::BindGroup,
-    groups: [u32; 2],
+pub(super) struct Dispatch {
+    pub(super) kernel: Arc<Kernel>,
+    pub(super) resources: wgpu::BindGroup,
+    pub(super) groups: [u32; 2],
 }
 
-/// What a run needs to be finished.
-#[derive(Debug)]
-struct Shared {
-    context: Arc<Context>,
-    plan: Arc<Plan>,
-    options: ExecutorOptions,
-    /// How many steps are done on the device.
-    split: usize,
-    /// What is read back: whatever later steps or the caller want of what is there after those steps.
-    carried: Vec<ArrayId>,
-}
-
-/// A run that was submitted. Dropped, it is forgotten.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct InFlight {
-    pending: Pending,
-    entries: usize,
-    shared: Arc<Shared>,
+impl Dispatch {
+    /// Adds the work for so many entries to `pass`.
+    pub(super) fn add(&self, pass: &mut wgpu::ComputePass<'_>, entries: usize) {
+        let [x, y] = self.groups;
+        self.kernel.dispatch(pass, &self.resources, [x, y, entries as u32]);
+    }
 }
 
 impl Default for ExecutorOptions {
@@ -131,10 +142,10 @@ impl Executor {
         let alive = alive.filter(|slot| slot.first <= split && slot.last > split);
         let mut carried: Vec<ArrayId> = alive.map(|slot| slot.array).collect();
         carried.sort_unstable();
-        let size: usize = carried.iter().map(|id| plan.array(*id).len * options.max_batch * 4).sum();
-        let readbacks = Readbacks::new(&context, size.max(4) as u64, options.in_flight)?;
         let shared = Arc::new(Shared { context, plan, options, split, carried });
-        Ok(Self { arena, dispatches, readbacks, preprocessor: None, shared })
+        let (readbacks, preprocessor, selector) = Default::default();
+        let (capacity, tuning) = (select::CAPACITY, tuning.clone());
+        Ok(Self { arena, dispatches, readbacks, preprocessor, selector, capacity, tuning, shared })
     }
 
     /// Where each step of the plan is done.
@@ -152,14 +163,21 @@ impl Executor {
     /// As [`submit`](Self::submit) and [`InFlight::finish`].
     #[cfg(test)]
     pub(crate) fn run(&mut self, entries: usize, inputs: &[&[f32]], outputs: &mut [Vec<f32>]) -> Result<(), GpuError> {
-        self.submit(entries, inputs)?.finish(outputs)
+        self.submit(entries, inputs, None)?.finish(outputs)
     }
 
-    /// Begins a run. It is done after those that were submitted before.
+    /// Begins a run. It is done after those that were submitted before. Of the outputs only what `selection` selects is read
+    /// back, where that can be done on the device ([`InFlight::selects`]).
     ///
     /// # Errors
-    /// `Busy` where too many are in flight, `Invalid` for inputs that are not the plan's, `Lost`.
-    pub(crate) fn submit(&mut self, entries: usize, inputs: &[&[f32]]) -> Result<InFlight, GpuError> {
+    /// `Busy` where too many are in flight, `Invalid` for inputs that are not the plan's, and for a selection that is not for
+    /// its outputs; `Shader` and `OutOfMemory` at the first with a selection; `Lost`.
+    pub(crate) fn submit(
+        &mut self,
+        entries: usize,
+        inputs: &[&[f32]],
+        selection: Option<&RowSelection>,
+    ) -> Result<InFlight, GpuError> {
         let Shared { context, plan, options, .. } = &*self.shared;
         let fits = |(port, input): (&Port, &&[f32])| plan.array(port.array).len * entries == input.len();
         let same = inputs.len() == plan.inputs.len() && plan.inputs.iter().zip(inputs).all(fits);
@@ -167,211 +185,163 @@ impl Executor {
             let reason = format!("the inputs are not {entries} entries of the plan's");
             return Err(GpuError::Invalid { what: "a run".into(), reason });
         }
-        let slot = self.readbacks.take().ok_or(GpuError::Busy { most: options.in_flight })?;
-        context.scoped("inputs", || {
-            plan.inputs.iter().zip(inputs).for_each(|(port, input)| self.write(port, input));
-        })?;
-        self.start(entries, slot, None)
+        let context = Arc::clone(context);
+        let destination = self.destination(selection)?;
+        self.write(&context, inputs)?;
+        self.start(entries, destination, None)
     }
 
     /// Begins a run on pictures, which go up as they are. It is done after those that were submitted before.
     ///
     /// # Errors
-    /// `Busy` where too many are in flight; `Input` where this must be done on the CPU or can't be done; `Lost`.
-    pub(crate) fn submit_pictures(&mut self, pictures: &Pictures<'_>) -> Result<InFlight, GpuError> {
+    /// `Input` where this must be done on the CPU or can't be done; all others as [`submit`](Self::submit).
+    pub(crate) fn submit_pictures(
+        &mut self,
+        pictures: &Pictures<'_>,
+        selection: Option<&RowSelection>,
+    ) -> Result<InFlight, GpuError> {
         let Shared { context, plan, options, .. } = &*self.shared;
-        let entries = pictures.parts.len();
+        let (entries, checks) = (pictures.parts.len(), options.checks);
         let unfit = |reason: &str| Err(GpuError::Input { reason: reason.into() });
         let [port] = &plan.inputs[..] else { return unfit("the plan has not one input") };
-        let array = plan.array(port.array);
+        let (id, array) = (port.array, plan.array(port.array));
         if array.kind != Kind::Float || array.len != pictures.values() || entries == 0 || entries > options.max_batch {
             return unfit("the plan takes no floats, or no such pictures");
         }
-        let slot = self.readbacks.take().ok_or(GpuError::Busy { most: options.in_flight })?;
+        let context = Arc::clone(context);
+        let destination = self.destination(selection)?;
         let known = self.preprocessor.take().filter(|known| known.input() == pictures.input);
         let mut preprocessor = match known {
             Some(known) => known,
-            None => Preprocessor::new(context, pictures.input.clone(), options.checks)?,
+            None => Preprocessor::new(&context, pictures.input.clone(), checks)?,
         };
-        let prepared = preprocessor.prepare(context, pictures.parts, pictures.size, self.arena.binding(port.array));
+        let prepared = preprocessor.prepare(&context, pictures.parts, pictures.size, self.arena.binding(id));
         self.preprocessor = Some(preprocessor);
-        self.start(entries, slot, Some(&prepared?))
+        self.start(entries, destination, Some(&prepared?))
+    }
+
+    /// Has room for `rows` selected rows of each entry from now on, after a run that had as many.
+    pub(crate) fn expect_rows(&mut self, rows: usize) {
+        let capacity = rows.checked_next_power_of_two().unwrap_or(rows);
+        if capacity > self.capacity {
+            self.capacity = capacity;
+            self.selector = None;
+        }
+    }
+
+    /// A free place for what is wanted of a run.
+    fn destination(&mut self, selection: Option<&RowSelection>) -> Result<Destination, GpuError> {
+        let busy = GpuError::Busy { most: self.shared.options.in_flight };
+        if let Some(selection) = selection
+            && let Some(selector) = self.selector(selection)?
+        {
+            let slot = selector.slot().ok_or(busy)?;
+            return Ok(Destination { slot, selector: Some(selector) });
+        }
+        let Shared { context, plan, options, carried, .. } = &*self.shared;
+        let readbacks = match &mut self.readbacks {
+            Some(readbacks) => readbacks,
+            none => {
+                let size: usize = carried.iter().map(|id| plan.array(*id).len * options.max_batch * 4).sum();
+                none.insert(Readbacks::new(context, size.max(4) as u64, options.in_flight)?)
+            }
+        };
+        Ok(Destination { slot: readbacks.take().ok_or(busy)?, selector: None })
+    }
+
+    /// Who selects these rows on the device, if it can be done there.
+    fn selector(&mut self, selection: &RowSelection) -> Result<Option<Arc<Selector>>, GpuError> {
+        if let Some(known) = self.selector.as_ref().filter(|known| known.selection == *selection) {
+            return Ok(known.selector.clone());
+        }
+        let Shared { context, plan, options, split, .. } = &*self.shared;
+        let selector = if *split == plan.steps.len() {
+            Selector::new(context, plan, &self.arena, selection, self.capacity, options, &self.tuning)?.map(Arc::new)
+        } else {
+            None
+        };
+        self.selector = Some(Known { selection: selection.clone(), selector: selector.clone() });
+        Ok(selector)
     }
 
     /// Has the device do the steps, once the inputs are on their way.
-    fn start(&self, entries: usize, mut slot: Slot, prepared: Option<&Prepared>) -> Result<InFlight, GpuError> {
+    fn start(
+        &self,
+        entries: usize,
+        Destination { mut slot, selector }: Destination,
+        prepared: Option<&Prepared>,
+    ) -> Result<InFlight, GpuError> {
         let Shared { context, plan, .. } = &*self.shared;
         let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        if let Some(selector) = &selector {
+            selector.clear(&mut encoder);
+        }
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         if let Some(prepared) = prepared {
             prepared.dispatch(&mut pass);
         }
-        for Dispatch { kernel, resources, groups: [x, y] } in &self.dispatches {
-            kernel.dispatch(&mut pass, resources, [*x, *y, entries as u32]);
+        self.dispatches.iter().for_each(|dispatch| dispatch.add(&mut pass, entries));
+        if let Some(selector) = &selector {
+            selector.dispatch(&mut pass, entries);
         }
         drop(pass);
-        for &id in &self.shared.carried {
-            let (buffer, offset) = self.arena.place(id);
-            let size = (plan.array(id).len * entries * 4) as u64;
-            if size > 0 {
-                slot.copy(&mut encoder, buffer, offset..offset + size);
+        match &selector {
+            Some(selector) => selector.copy(&mut encoder, &mut slot, entries),
+            None => {
+                for &id in &self.shared.carried {
+                    let (buffer, offset) = self.arena.place(id);
+                    let size = (plan.array(id).len * entries * 4) as u64;
+                    if size > 0 {
+                        slot.copy(&mut encoder, buffer, offset..offset + size);
+                    }
+                }
             }
         }
         let pending = slot.submit(context, encoder)?;
-        Ok(InFlight { pending, entries, shared: Arc::clone(&self.shared) })
+        Ok(InFlight { pending, entries, shared: Arc::clone(&self.shared), selector })
     }
 
     /// Compiles what the driver has put off until it is needed, by a run of nothing, and keeps what was compiled for the next
     /// start.
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// `Lost`, `Hung`, `OutOfMemory`.
     pub(crate) fn warm_up(&mut self) -> Result<(), GpuError> {
-        let plan = Arc::clone(&self.shared.plan);
+        let Shared { context, plan, options, .. } = &*self.shared;
         let inputs: Vec<Vec<f32>> = plan.inputs.iter().map(|port| vec![0.0; plan.array(port.array).len]).collect();
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-        let in_flight = self.submit(1, &inputs)?;
-        in_flight.wait()?;
-        if let Some(cache) = self.shared.context.cache() {
+        self.write(context, &inputs)?;
+        let submission = context.scoped("a run of nothing", || {
+            let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            self.dispatches.iter().for_each(|dispatch| dispatch.add(&mut pass, 1));
+            drop(pass);
+            context.queue().submit([encoder.finish()])
+        })?;
+        context.wait(&submission, options.limit)?;
+        if let Some(cache) = context.cache() {
             // Nothing depends on it but the time that the next start takes.
             let _ = cache.save();
         }
         Ok(())
     }
 
-    fn write(&self, port: &Port, input: &[f32]) {
+    /// Has the inputs go up before the next submission.
+    fn write(&self, context: &Context, inputs: &[&[f32]]) -> Result<(), GpuError> {
         let plan = &self.shared.plan;
-        if input.is_empty() {
-            return;
-        }
-        let (buffer, offset) = self.arena.place(port.array);
-        let queue = self.shared.context.queue();
-        match plan.array(port.array).kind {
-            Kind::Float => queue.write_buffer(buffer, offset, bytemuck::cast_slice(input)),
-            Kind::Int => {
-                let whole: Vec<i32> = input.iter().map(|&value| cpu::rounded(port.element, value)).collect();
-                queue.write_buffer(buffer, offset, bytemuck::cast_slice(&whole));
-            }
-        }
-    }
-}
-
-impl InFlight {
-    /// How many entries it has.
-    pub(crate) fn entries(&self) -> usize {
-        self.entries
-    }
-
-    /// How many outputs.
-    pub(crate) fn outputs(&self) -> usize {
-        self.shared.plan.outputs.len()
-    }
-
-    /// Waits for the run and appends what each output has to its vector, entry by entry; then does the steps that are not for
-    /// the device.
-    ///
-    /// # Errors
-    /// `Step` for what the data does not allow, `Lost`, `Hung`.
-    pub(crate) fn finish(self, outputs: &mut [Vec<f32>]) -> Result<(), GpuError> {
-        let Self { pending, entries, shared } = self;
-        let shared = &*shared;
-        pending.read(&shared.context, shared.options.limit, |bytes| {
-            // Of nothing not even the address is one of words.
-            let words = if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) };
-            let read = Read { shared, entries, words };
-            if shared.split == shared.plan.steps.len() { read.outputs(outputs) } else { read.rest(outputs) }
-        })?
-    }
-
-    /// Waits for the run alone.
-    fn wait(self) -> Result<(), GpuError> {
-        self.pending.read(&self.shared.context, self.shared.options.limit, |_| ())
-    }
-}
-
-/// What was read back.
-struct Read<'a> {
-    shared: &'a Shared,
-    entries: usize,
-    /// The arrays that are carried, one after another, the entries of each one after another.
-    words: &'a [u32],
-}
-
-impl Read<'_> {
-    /// All entries of an array that is carried.
-    fn array(&self, id: ArrayId) -> &[u32] {
-        let plan = &self.shared.plan;
-        let before = self.shared.carried.iter().take_while(|other| **other != id);
-        let start = before.map(|other| plan.array(*other).len * self.entries).sum();
-        &self.words[start..][..plan.array(id).len * self.entries]
-    }
-
-    fn outputs(&self, outputs: &mut [Vec<f32>]) -> Result<(), GpuError> {
-        let plan = &self.shared.plan;
-        for (port, output) in plan.outputs.iter().zip(outputs) {
-            let (words, len) = (self.array(port.array), plan.array(port.array).len);
-            let kind = plan.array(port.array).kind;
-            match port.rows {
-                None => append(kind, words, output),
-                Some(rows) => {
-                    for (entry, rows) in self.array(rows).iter().enumerate() {
-                        append(kind, &words[entry * len..][..there(port, *rows as i32, len)], output);
+        context.scoped("inputs", || {
+            for (port, input) in plan.inputs.iter().zip(inputs).filter(|(_, input)| !input.is_empty()) {
+                let (buffer, offset) = self.arena.place(port.array);
+                match plan.array(port.array).kind {
+                    Kind::Float => context.queue().write_buffer(buffer, offset, bytemuck::cast_slice(input)),
+                    Kind::Int => {
+                        let whole: Vec<i32> = input.iter().map(|&value| cpu::rounded(port.element, value)).collect();
+                        context.queue().write_buffer(buffer, offset, bytemuck::cast_slice(&whole));
                     }
                 }
             }
-        }
-        Ok(())
+        })
     }
-
-    /// Does the steps that are left.
-    fn rest(&self, outputs: &mut [Vec<f32>]) -> Result<(), GpuError> {
-        let plan = &self.shared.plan;
-        let mut memory = Memory::of(plan);
-        for entry in 0..self.entries {
-            for &id in &self.shared.carried {
-                let len = plan.array(id).len;
-                let words = &self.array(id)[entry * len..][..len];
-                let Some(span) = whole(plan, id) else { continue };
-                let ([to], _) = memory.writing([span]);
-                match plan.array(id).kind {
-                    Kind::Float => to.floats().copy_from_slice(bytemuck::cast_slice(words)),
-                    Kind::Int => to.ints().copy_from_slice(bytemuck::cast_slice(words)),
-                }
-            }
-            for step in &plan.steps[self.shared.split..] {
-                cpu::run_scalar(&step.action, &mut memory)
-                    .map_err(|reason| GpuError::Step { node: step.node.clone(), reason })?;
-            }
-            for (port, output) in plan.outputs.iter().zip(&mut *outputs) {
-                let Some(span) = whole(plan, port.array) else { continue };
-                let rows = port.rows.map(|array| memory.ints(Span { array, begin: 0, end: 1 })[0]);
-                let span = Span { end: rows.map_or(span.end, |rows| there(port, rows, span.end)), ..span };
-                match plan.array(port.array).kind {
-                    Kind::Float => output.extend_from_slice(memory.floats(span)),
-                    Kind::Int => output.extend(memory.ints(span).iter().map(|&value| value as f32)),
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How many elements `rows` of an output's rows have.
-fn there(port: &Port, rows: i32, len: usize) -> usize {
-    (rows.max(0) as usize).saturating_mul(port.dims[1..].iter().product()).min(len)
-}
-
-fn append(kind: Kind, words: &[u32], output: &mut Vec<f32>) {
-    match kind {
-        Kind::Float => output.extend_from_slice(bytemuck::cast_slice(words)),
-        Kind::Int => output.extend(words.iter().map(|&word| word as i32 as f32)),
-    }
-}
-
-/// All elements of an array for one entry; `None` where there are none.
-fn whole(plan: &Plan, array: ArrayId) -> Option<Span> {
-    let end = plan.array(array).len;
-    (end > 0).then_some(Span { array, begin: 0, end })
 }
 
 /// Compiles and binds the kernels.

@@ -117,10 +117,10 @@ impl Element {
 
 /// Lines of WGSL.
 #[derive(Debug, Default)]
-struct Code(String);
+pub(super) struct Code(pub(super) String);
 
 impl Code {
-    fn line(&mut self, line: fmt::Arguments<'_>) {
+    pub(super) fn line(&mut self, line: fmt::Arguments<'_>) {
         // A String takes everything.
         let _ = self.0.write_fmt(line);
         self.0.push('\n');
@@ -131,7 +131,7 @@ impl Code {
 macro_rules! line {
     ($code:expr, $($text:tt)*) => { $code.line(format_args!($($text)*)) };
 }
-use line;
+pub(super) use line;
 
 /// A kernel that is being written.
 struct Draft<'a> {
@@ -247,9 +247,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 const LANES: [&str; 4] = ["x", "y", "z", "w"];
 
 /// The most workgroups in one dimension of a dispatch.
-const MAX_GROUPS: usize = 65535;
+pub(super) const MAX_GROUPS: usize = 65535;
 
-fn each(workgroup: usize, count: usize, body: &Code) -> (Code, [usize; 2], usize) {
+/// Has `body` done for each `i` below `count`, by workgroups of `workgroup` invocations: the lines of `main`, how many workgroups
+/// there are, and of how many invocations.
+pub(super) fn each(workgroup: usize, count: usize, body: &Code) -> (Code, [usize; 2], usize) {
     let groups = count.div_ceil(workgroup).max(1);
     let spread = [groups.min(MAX_GROUPS), groups.div_ceil(MAX_GROUPS)];
     let number = if spread[1] > 1 { format!("(group.y * {MAX_GROUPS}u + group.x)") } else { "group.x".into() };
@@ -290,7 +292,7 @@ fn position(at: &str, name: &str, strides: &[isize], lanes: usize) -> String {
 }
 
 /// A finite number as a WGSL expression.
-fn number(value: f32) -> String {
+pub(super) fn number(value: f32) -> String {
     format!("{value:?}f")
 }
 

@@ -64,13 +64,7 @@ impl Tuning {
         let is_llvmpipe = adapter.family == AdapterFamily::Llvmpipe;
         Self {
             family,
-            workgroup: if let Some(w) = std::env::var("WG").ok().and_then(|v| v.parse().ok()) {
-                w
-            } else if is_llvmpipe {
-                16
-            } else {
-                64
-            },
+            workgroup: if is_llvmpipe { 16 } else { 64 },
             // llvmpipe reads them in half the time.
             uniform_weights: family != ConvFamily::Shared,
             max_uniform_bytes: (limits.max_uniform_buffer_binding_size as usize).min(1 << 16),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::job::{Collected, Job, Part};
 use crate::cpu::{self, Packed, Pool, RunError, SimdLevel};
-use crate::gpu::{self, Context, ExecutorOptions, GpuError};
+use crate::gpu::{self, Context, ExecutorOptions, GpuError, Selected};
 use crate::host::Host;
 use crate::picture::Pictures;
 use crate::plan::{Plan, Target};
+use crate::rows::RowSelection;
 
 /// How many batches are submitted to a GPU before the first of them is waited for.
 const IN_FLIGHT: usize = 2;
@@ -22,7 +23,7 @@ pub(super) enum Backend {
 /// A plan made ready.
 pub(super) enum Executor {
     Cpu(cpu::Executor),
-    Gpu(gpu::Executor),
+    Gpu(Box<gpu::Executor>),
 }
 
 /// Why a run failed, or could not be made ready.
@@ -78,7 +79,7 @@ impl Backend {
                     ExecutorOptions { max_batch: *max_batch, in_flight: IN_FLIGHT, ..ExecutorOptions::default() };
                 let mut executor = gpu::Executor::new(Arc::clone(context), plan, weights, options)?;
                 executor.warm_up()?;
-                Ok(Executor::Gpu(executor))
+                Ok(Executor::Gpu(Box::new(executor)))
             }
         }
     }
@@ -132,14 +133,17 @@ impl Executor {
                 let mut in_flight = VecDeque::with_capacity(IN_FLIGHT);
                 for first in (0..job.groups).step_by(max_batch) {
                     if in_flight.len() == IN_FLIGHT
-                        && let Some(oldest) = in_flight.pop_front()
+                        && let Some((oldest, part)) = in_flight.pop_front()
                     {
-                        finish(oldest, host, collected)?;
+                        finish(executor, oldest, &part, host, collected)?;
                     }
                     let count = max_batch.min(job.groups - first);
-                    in_flight.push_back(submit(executor, count, &job.part(first, count), host)?);
+                    let part = job.part(first, count);
+                    in_flight.push_back((submit(executor, count, &part, job.selection, host)?, part));
                 }
-                in_flight.into_iter().try_for_each(|oldest| finish(oldest, host, collected))?;
+                for (oldest, part) in in_flight {
+                    finish(executor, oldest, &part, host, collected)?;
+                }
             }
         }
         Ok(())
@@ -158,29 +162,53 @@ fn submit(
     executor: &mut gpu::Executor,
     entries: usize,
     part: &Part<'_>,
+    selection: Option<&RowSelection>,
     host: &mut Host,
 ) -> Result<gpu::InFlight, Failure> {
     match part {
-        Part::Values(inputs) => Ok(executor.submit(entries, inputs)?),
-        Part::Pictures(pictures) => match executor.submit_pictures(pictures) {
+        Part::Values(inputs) => Ok(executor.submit(entries, inputs, selection)?),
+        Part::Pictures(pictures) => match executor.submit_pictures(pictures, selection) {
             // Not on the device: the network takes bytes, or the frames are more than it takes at once.
             Err(GpuError::Input { .. }) => {
                 let input = host.input(pictures);
                 let input = input.map_err(|reason| RunError { node: String::new(), reason })?;
-                Ok(executor.submit(entries, &[input])?)
+                Ok(executor.submit(entries, &[input], selection)?)
             }
             submitted => Ok(submitted?),
         },
     }
 }
 
-fn finish(in_flight: gpu::InFlight, host: &mut Host, collected: &mut Collected<'_>) -> Result<(), Failure> {
+/// Waits for the run of a part of a job, the oldest in flight, and adds what comes of it.
+fn finish(
+    executor: &mut gpu::Executor,
+    in_flight: gpu::InFlight,
+    part: &Part<'_>,
+    host: &mut Host,
+    collected: &mut Collected<'_>,
+) -> Result<(), Failure> {
     match collected {
         Collected::Outputs(outputs) => in_flight.finish(outputs)?,
         Collected::Rows(selection, rows) => {
             let entries = in_flight.entries();
-            let mut outputs = vec![Vec::new(); in_flight.outputs()];
-            in_flight.finish(&mut outputs)?;
+            let whole = if in_flight.selects() {
+                match in_flight.finish_rows()? {
+                    Selected::Rows(found) => {
+                        rows.extend(found);
+                        return Ok(());
+                    }
+                    // Once more, and all outputs are read. It comes after what is in flight, which has its results in
+                    // places of its own and stays as it is.
+                    Selected::Overflow { rows } => {
+                        executor.expect_rows(rows);
+                        submit(executor, entries, part, None, host)?
+                    }
+                }
+            } else {
+                in_flight
+            };
+            let mut outputs = vec![Vec::new(); whole.outputs()];
+            whole.finish(&mut outputs)?;
             for entry in 0..entries {
                 let part = |output: &Vec<f32>| entry * output.len() / entries..(entry + 1) * output.len() / entries;
                 let outputs: Vec<&[f32]> = outputs.iter().map(|output| &output[part(output)]).collect();

@@ -148,6 +148,50 @@ fn pictures_give_what_their_tensors_give() {
 }
 
 #[test]
+fn no_row_is_lost_where_a_device_has_no_room_for_them() {
+    const ROWS: usize = 1500;
+    let model = OnnxBuilder::new()
+        .input("x", &[1.into(), ROWS.into(), 8.into()])
+        .node("Neg", &["x"], &["y"])
+        .output("y", &[1.into(), ROWS.into(), 8.into()])
+        .build();
+    let score =
+        ScoreFactor { of: RowColumns { output: 0, columns: 0..2 }, activation: ScoreActivation::Sigmoid, power: 1.0 };
+    let group = RowGroup {
+        rows: ROWS,
+        outputs: vec![RowOutput { output: 0, shape: vec![ROWS, 8], columns: 8, layout: RowLayout::Rows }],
+        score: vec![score],
+        values: vec![RowColumns { output: 0, columns: 7..8 }],
+    };
+    // How many rows of each entry have a high score: of some batches too many, and of some not.
+    let counts = [0, 3, 1024, 7, 1025, 0, 2, 1, 5, 6, 7, 8, 9, 1500, 0, 1200, 1];
+    let value = |entry: usize, row: usize, column: usize| match column {
+        0 if row * 7 % ROWS < counts[entry] => -2.0 - entry as f32 / 10.0,
+        7 => (entry * ROWS + row) as f32,
+        _ => 2.0,
+    };
+    let numbers = (0..counts.len()).flat_map(|entry| (0..ROWS * 8).map(move |i| value(entry, i / 8, i % 8)));
+    let input = Tensor::new([counts.len(), ROWS, 8], numbers.collect()).unwrap();
+    for threshold in [0.5, 0.0] {
+        let mut expected = None;
+        let selection = RowSelection { groups: vec![group.clone()], threshold };
+        for session in sessions(&model, "no_row_is_lost_where_a_device_has_no_room_for_them") {
+            // At the second time there is room for more of them.
+            for _ in 0..2 {
+                let found = session.select(std::slice::from_ref(&input), &selection).unwrap();
+                let lens: Vec<usize> = found.iter().map(|entry| entry[0].len()).collect();
+                assert_eq!(lens, if threshold > 0.0 { counts } else { [ROWS; 17] });
+                let expected = expected.get_or_insert_with(|| found.clone());
+                for (found, expected) in found.iter().zip(expected) {
+                    close(found, expected, &session.engine().to_string());
+                }
+            }
+            assert_eq!(session.take_notices(), [] as [&str; 0]);
+        }
+    }
+}
+
+#[test]
 fn what_can_not_be_selected_is_named() {
     for session in sessions(&detector(1.into(), PictureLayout::Planar, false), "what_can_not_be_selected_is_named") {
         let frame = frame(PixelFormat::I420, (20, 20), ColorInfo::default(), pattern);
