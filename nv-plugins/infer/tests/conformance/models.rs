@@ -40,7 +40,7 @@ fn whole_models_give_what_onnxruntime_gives() {
             for case in list(&reference, "cases").filter(|case| case["model"] == *name) {
                 let input = tensor(&folder, &case["input"]);
                 let context = format!("{name} on {}, {} of {:?}", subject.device, case["content"], input.shape());
-                let outputs = session.run(&[input]).unwrap_or_else(|error| panic!("{context}: {error}"));
+                let outputs = subject.run(&session, &[input]).unwrap_or_else(|error| panic!("{context}: {error}"));
                 let expected: Vec<_> = list(case, "outputs").map(|output| tensor(&folder, output)).collect();
                 assert_eq!(outputs.len(), expected.len(), "{context}");
                 let mut worst = 0.0;
