@@ -8,7 +8,7 @@ use crate::mutate::mutated;
 use crate::seeds::seeds;
 
 /// How many files are made; more in a deep run. Each has kernels to compile.
-const FILES: usize = 400;
+const FILES: usize = 250;
 const DEEP_FILES: usize = 6000;
 /// How large a file may be that grows from one to the next.
 const MAX_FILE: usize = 1 << 15;
