@@ -28,7 +28,7 @@ pub(crate) fn models(workspace: &Workspace) -> Result<()> {
     let only = ["-E", "test(=mutations::the_seeds_are_models)"];
     process::run(cargo().args(seeds).args(only).env("NV_FUZZ_SEEDS", &folder))?;
     let mut command = cargo();
-    // Without a sanitizer: those need a nightly compiler, and what is looked for here is safe code.
+    // Without a sanitizer, which needs a nightly compiler: what is looked for in the first place are panics, time and memory.
     command.args(["fuzz", "run", "--fuzz-dir", "nv-plugins/infer/fuzz", "--sanitizer", "none", "--target-dir"]);
     command.arg(workspace.target.join("fuzz")).arg("model").arg(&corpus).arg("--");
     command.arg(format!("-dict={}", folder.join("dictionary").display()));

@@ -10,7 +10,8 @@ use rten_onnx::onnx;
 
 use crate::graph::concrete::concrete;
 use crate::graph::import::import;
-use crate::graph::peak::beyond;
+use crate::graph::infer::infer;
+use crate::graph::peak::{beyond, unbounded};
 use crate::model::operator_name;
 use crate::text::{short_name, shortened};
 use crate::{ElementType, InferError, Model, TensorInfo, model};
@@ -75,8 +76,9 @@ impl Executor {
 /// What an input's open dimension is taken for, beside the first.
 const PROBE: usize = 64;
 
-/// Refuses what takes more memory than it may, as far as that shows in the shapes of a graph: rten trusts what a file declares.
-/// Open dimensions are taken for small ones.
+/// Refuses what takes more memory than it may, as far as that shows in the shapes of a graph, and what may take any amount for
+/// all that its shapes tell: rten trusts what a file declares, and the process ends where there is no memory. Open dimensions
+/// are taken for small ones.
 ///
 /// # Errors
 /// `TooLarge`, and `Invalid` for shapes that contradict each other.
@@ -91,13 +93,22 @@ pub(crate) fn check_memory(model: &Model, inputs: &[TensorInfo], limit: u64) -> 
         })
     };
     let shape = |info: &TensorInfo| Some(info.shape.as_ref()?.iter().enumerate().map(&mut size).collect());
-    let Some(shapes) = inputs.iter().map(shape).collect::<Option<Vec<Vec<usize>>>>() else { return Ok(()) };
-    let graph = match concrete(&imported, &shapes) {
-        Ok((graph, _)) => graph,
-        // Sizes that were made up need not go together.
-        Err(_) if open => return Ok(()),
-        Err(reason) => return Err(invalid(reason)),
+    let shapes = inputs.iter().map(shape).collect::<Option<Vec<Vec<usize>>>>();
+    let (graph, symbols) = match shapes.map(|shapes| concrete(&imported, &shapes)) {
+        Some(Ok((graph, _))) => (graph, false),
+        Some(Err(reason)) if !open => return Err(invalid(reason)),
+        // Sizes that were made up need not go together; inputs may be of any shape.
+        Some(Err(_)) | None => {
+            let mut graph = imported;
+            infer(&mut graph).map_err(invalid)?;
+            (graph, true)
+        }
     };
+    if let Some(node) = unbounded(&graph, symbols) {
+        let (operator, name) = (short_name(&node.op.name()), short_name(&node.name));
+        let reason = format!("how much {operator} node {name:?} gives does not show before a run");
+        return Err(InferError::TooLarge { path: model.path().into(), reason });
+    }
     match beyond(&graph, limit) {
         Some((id, bytes)) => {
             let reason = format!("with {} it takes {bytes} bytes, {limit} are the most", graph.value(id).text());

@@ -39,6 +39,9 @@ pub(crate) struct Kernel {
 #[derive(Debug, Default)]
 pub(crate) struct Kernels {
     known: Mutex<HashMap<Key, Arc<Kernel>>>,
+    /// The label of the shaders that do not compile, as if the driver were at fault: for tests.
+    #[cfg(test)]
+    broken: Mutex<Option<&'static str>>,
 }
 
 /// SHA-256 of the text, and who checks.
@@ -50,6 +53,20 @@ impl Kernels {
     pub(crate) fn len(&self) -> usize {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
+
+    /// From now on no shader of this label compiles, not even one that was compiled before.
+    #[cfg(test)]
+    pub(crate) fn break_shaders(&self, label: &'static str) {
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(label);
+    }
+
+    /// The shader, or in its place one that no driver takes.
+    #[cfg(test)]
+    fn injected<'a>(&self, shader: Shader<'a>) -> Shader<'a> {
+        let broken = *self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = if broken == Some(shader.label) { "fn main() { broken }" } else { shader.source };
+        Shader { source, ..shader }
+    }
 }
 
 impl Context {
@@ -59,6 +76,8 @@ impl Context {
     /// # Errors
     /// `Shader` where the text is wrong or the driver does not take it; `Lost`.
     pub(crate) fn kernel(&self, shader: Shader<'_>, checks: Checks) -> Result<Arc<Kernel>, GpuError> {
+        #[cfg(test)]
+        let shader = self.kernels().injected(shader);
         let key = (Sha256::digest(shader.source).into(), checks);
         let known = || self.kernels().known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = known().get(&key) {

@@ -1,5 +1,10 @@
 //! Whole models on the software adapter.
 
+mod checks;
+mod memory;
+mod runs;
+mod sessions;
+
 use std::sync::Arc;
 
 use super::testing::context;
@@ -8,7 +13,7 @@ use crate::cpu::{self, Packed, Pool, SimdLevel};
 use crate::graph::concrete::concrete;
 use crate::graph::import::import;
 use crate::graph::tests::models::load;
-use crate::plan::{Plan, lower};
+use crate::plan::{Plan, Target, lower};
 use crate::{Model, model};
 
 const MODELS: [&str; 5] = [
@@ -19,8 +24,12 @@ const MODELS: [&str; 5] = [
     "person-reidentification-retail-0248.onnx",
 ];
 
-/// The plan of a model for one entry, open sizes being 96.
+/// The plan of a model for one entry on a device, open sizes being 96.
 pub(crate) fn plan(model: &Model, context: &Context, max_batch: usize) -> Arc<Plan> {
+    lowered(model, &Executor::target(context, max_batch, 1 << 28))
+}
+
+fn lowered(model: &Model, target: &Target) -> Arc<Plan> {
     let graph = import(model::parse(model.path(), model.bytes()).unwrap()).unwrap();
     let shape = |info: &crate::TensorInfo| {
         let dims = info.shape.as_ref().expect("a detector's input has a shape");
@@ -28,7 +37,7 @@ pub(crate) fn plan(model: &Model, context: &Context, max_batch: usize) -> Arc<Pl
     };
     let shapes: Vec<Vec<usize>> = model.inputs().iter().map(shape).collect();
     let (graph, _) = concrete(&graph, &shapes).unwrap();
-    Arc::new(lower(&graph, &Executor::target(context, max_batch, 1 << 28)).unwrap())
+    Arc::new(lower(&graph, target).unwrap())
 }
 
 /// Numbers for the inputs of so many entries, which differ.
@@ -53,6 +62,18 @@ pub(crate) fn run(executor: &mut Executor, plan: &Plan, entries: usize, inputs: 
 
 pub(crate) fn slices(inputs: &[Vec<f32>]) -> Vec<&[f32]> {
     inputs.iter().map(Vec::as_slice).collect()
+}
+
+/// What a run of all entries gives in a new executor.
+fn computed(context: &Arc<Context>, plan: &Arc<Plan>, options: ExecutorOptions, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let executor = Executor::new(Arc::clone(context), Arc::clone(plan), &Weights::default(), options);
+    run(&mut executor.unwrap_or_else(|error| panic!("{error}")), plan, options.max_batch, &slices(inputs))
+}
+
+/// NaN is the same as NaN of the same bits, and 0 is not −0.
+fn same_bits(a: &[Vec<f32>], b: &[Vec<f32>]) -> bool {
+    let bits = |all: &[Vec<f32>]| all.iter().map(|v| v.iter().map(|v| v.to_bits()).collect()).collect::<Vec<Vec<_>>>();
+    bits(a) == bits(b)
 }
 
 #[test]

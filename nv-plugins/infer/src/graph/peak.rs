@@ -1,7 +1,7 @@
 //! How much memory the values of a graph take, run by whoever keeps each from its node to its last user.
 
 use super::fold::fixed_shape;
-use super::ir::{Graph, ValueId};
+use super::ir::{Graph, Node, ValueId};
 
 /// The value that brings the values alive at one time beyond `limit` bytes, and how many bytes they are then; `None` where they
 /// stay within. Every element counts four bytes, constants and values of unknown shape none.
@@ -39,6 +39,45 @@ pub(crate) fn beyond(graph: &Graph, limit: u64) -> Option<(ValueId, u128)> {
         }
     }
     None
+}
+
+/// Operators whose attributes, or the numbers in what they are given, say how much they give, whatever the size of that is; and
+/// those that have graphs of their own.
+const GROWING: [&str; 27] = [
+    "AveragePool",
+    "BlackmanWindow",
+    "CenterCropPad",
+    "Col2Im",
+    "ConstantOfShape",
+    "Conv",
+    "ConvTranspose",
+    "DFT",
+    "Expand",
+    "EyeLike",
+    "HammingWindow",
+    "HannWindow",
+    "If",
+    "Loop",
+    "LpPool",
+    "MaxPool",
+    "MaxUnpool",
+    "MelWeightMatrix",
+    "OneHot",
+    "Pad",
+    "RandomNormal",
+    "RandomUniform",
+    "Range",
+    "Resize",
+    "Scan",
+    "Tile",
+    "Upsample",
+];
+
+/// A node that may give any amount, as far as the graph knows: one of [`GROWING`], of whose outputs not every shape is known.
+/// Symbols count as known where `open` says that the graph's inputs have them.
+pub(crate) fn unbounded(graph: &Graph, open: bool) -> Option<&Node> {
+    let known = |id: &ValueId| graph.shape(*id).is_some_and(|shape| open || fixed_shape(shape).is_some());
+    graph.nodes.iter().find(|node| GROWING.contains(&&*node.op.name()) && !node.outputs.iter().all(known))
 }
 
 #[cfg(test)]

@@ -18,10 +18,11 @@ fn a_batch_is_bit_for_bit_its_entries() {
         for (name, model) in &models {
             let session = subject.session(model, Batching::Entries).unwrap_or_else(|error| panic!("{name}: {error}"));
             let input = pictures(&session.inputs()[0], 8);
-            let alone: Vec<_> = (0..8).map(|i| session.run(&[part(&input, i, 1)]).expect("one entry")).collect();
+            let run = |part: Tensor| subject.run(&session, &[part]).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let alone: Vec<_> = (0..8).map(|i| run(part(&input, i, 1))).collect();
             // The smallest first, the largest first: what an earlier batch left behind must not show.
             for n in [1, 8, 3, 8, 1] {
-                let outputs = session.run(&[part(&input, 8 - n, n)]).expect("a batch");
+                let outputs = run(part(&input, 8 - n, n));
                 for (output, info) in outputs.iter().zip(session.outputs()) {
                     assert_eq!(output.shape()[0], n, "{name} on {}: {info}", subject.device);
                 }

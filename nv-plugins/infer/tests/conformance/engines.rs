@@ -1,5 +1,6 @@
 //! What the tests run on.
 
+use nv_core::Tensor;
 use nv_infer::{Batching, Device, Engine, InferErrorKind, Model, Session, SessionOptions, testing};
 
 use crate::announce;
@@ -54,5 +55,14 @@ impl Subject {
             return Err(format!("it fell back to {}: {}", session.engine(), lacking.join("; ")));
         }
         Ok(session)
+    }
+
+    /// What a session gives that computes on no other engine in the end: where kernels fail it goes on with the CPU.
+    pub(crate) fn run(self, session: &Session, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let outputs = session.run(inputs).map_err(|error| error.to_string())?;
+        match &session.take_notices()[..] {
+            [] => Ok(outputs),
+            notices => Err(format!("it did not stay on {}: {}", self.device, notices.join("; "))),
+        }
     }
 }

@@ -11,10 +11,17 @@ use crate::{announce, data};
 
 /// How far an output may be from the reference: the largest difference over the largest value.
 const TOLERANCE: f64 = 1e-4;
-/// What differences may amount to whatever the largest value is. onnxruntime's logistic function is a rational approximation
-/// that is off by up to 1e-7: where all of an output are probabilities near zero, that is more than `TOLERANCE` of the largest
-/// (YuNet's `obj_32` on noise is 1.6e-4 from what 64 bits give, its largest value being 6e-4).
-const REFERENCE_ERROR: f64 = 2e-7;
+/// What differences of some outputs may amount to whatever the largest value is: the outputs of these models whose names begin
+/// so. onnxruntime's logistic function is a rational approximation that is off by up to 1.3e-7 on these (against one of 64 bits
+/// of its own logits). Where all of an output are probabilities near zero, that is more than `TOLERANCE` of the largest: of
+/// YuNet's `obj_32` on noise, whose largest is 6.0e-4, it is 1.6e-4, and our own difference is that one.
+const REFERENCE_ERRORS: [(&str, &str, f64); 1] = [("yunet_s_dynamic", "obj_", 1e-7)];
+
+/// How far an output may be from the reference whose largest value is `largest`.
+fn allowed(model: &str, output: &str, largest: f64) -> f64 {
+    let mut errors = REFERENCE_ERRORS.iter().filter(|(of, prefix, _)| *of == model && output.starts_with(prefix));
+    TOLERANCE * largest + errors.next().map_or(0.0, |(_, _, error)| *error)
+}
 
 #[test]
 fn whole_models_give_what_onnxruntime_gives() {
@@ -33,7 +40,7 @@ fn whole_models_give_what_onnxruntime_gives() {
             for case in list(&reference, "cases").filter(|case| case["model"] == *name) {
                 let input = tensor(&folder, &case["input"]);
                 let context = format!("{name} on {}, {} of {:?}", subject.device, case["content"], input.shape());
-                let outputs = session.run(&[input]).unwrap_or_else(|error| panic!("{context}: {error}"));
+                let outputs = subject.run(&session, &[input]).unwrap_or_else(|error| panic!("{context}: {error}"));
                 let expected: Vec<_> = list(case, "outputs").map(|output| tensor(&folder, output)).collect();
                 assert_eq!(outputs.len(), expected.len(), "{context}");
                 let mut worst = 0.0;
@@ -41,7 +48,7 @@ fn whole_models_give_what_onnxruntime_gives() {
                     assert_eq!(found.shape(), expected.shape(), "{context}: {info}");
                     let (difference, size) = (largest_difference(found, expected), largest(expected));
                     // Not a number is not close to anything.
-                    let close = difference <= TOLERANCE * size + REFERENCE_ERROR;
+                    let close = difference <= allowed(name, &info.name, size);
                     assert!(close, "{context}: {info}: off by {difference:e} of {size:e}");
                     worst = f64::max(worst, difference / size);
                 }

@@ -135,7 +135,7 @@ fn run(case: &Case, set: &DataSet, subject: Subject) -> Result<(), Reason> {
     let bytes = proto.write_buf().map_err(|error| error.to_string())?;
     let model = Model::from_bytes(format!("{}.onnx", case.name), bytes).map_err(|error| error.to_string())?;
     let session = subject.session(&model, Batching::Whole)?;
-    let outputs = session.run(&inputs).map_err(|error| error.to_string())?;
+    let outputs = subject.run(&session, &inputs)?;
     if outputs.len() != set.outputs.len() {
         return Err(Reason::Fail(format!("{} outputs instead of {}", outputs.len(), set.outputs.len())));
     }

@@ -48,7 +48,7 @@ impl Expected {
     fn check(&self, subject: Subject, model: Vec<u8>, inputs: &[Tensor]) -> Result<(), String> {
         let model = Model::from_bytes("random.onnx", model).map_err(|error| error.to_string())?;
         let session = subject.session(&model, Batching::Entries)?;
-        let outputs = session.run(inputs).map_err(|error| error.to_string())?;
+        let outputs = subject.run(&session, inputs)?;
         let [output] = &outputs[..] else { return Err(format!("{} outputs", outputs.len())) };
         if output.shape() != self.shape {
             return Err(format!("the shape {:?} instead of {:?}", output.shape(), self.shape));

@@ -2,8 +2,10 @@
 //!
 //! - `graphs`, `operators`, `tensors`, `floods`: files made by hand, a line or a few each, with what must be said of them;
 //! - `mutations`: thousands of files made at random from small models, the same ones every time;
+//! - `devices`: the same on the software GPU, which gives what the CPU gives;
 //! - `regressions`: what fuzzing has found.
 
+mod devices;
 mod floods;
 mod graphs;
 mod limits;

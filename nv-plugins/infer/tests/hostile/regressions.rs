@@ -16,3 +16,25 @@ fn a_packed_number_without_end() {
     }
     table.done();
 }
+
+/// Of an operator set that there is not, no shape was known of ConstantOfShape; rten took it nevertheless, and as much memory as
+/// the file said, which ended the process. So did all that rten was given whose size only a run tells.
+#[test]
+fn a_size_that_only_a_run_tells() {
+    let mut table = Table::default();
+    let said = &["session", "how much ConstantOfShape node", "gives does not show before a run"];
+    let huge = [1, 3, 4, 1 << 62, 8, 1000];
+    let model = picture().opset(-1).integers("v", &huge);
+    table.analysed("no operator set", one(model, "ConstantOfShape", &["v"]), said);
+    let model = picture()
+        .node("ReduceMax", &["x"], &["greatest"])
+        .attribute_list("axes", &[1, 2, 3])
+        .initializer("much", &[], &[1e9])
+        .node("Mul", &["greatest", "much"], &["more"])
+        .node("Cast", &["more"], &["whole"])
+        .attribute("to", 7)
+        .node("Reshape", &["whole", "line"], &["size"])
+        .integers("line", &[-1]);
+    table.analysed("a size that the picture tells", one(model, "ConstantOfShape", &["size"]), said);
+    table.done();
+}

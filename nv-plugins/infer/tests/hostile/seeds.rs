@@ -5,7 +5,18 @@ use nv_infer::testing::OnnxBuilder;
 /// The models, by name.
 pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {
     let mut seeds = operators();
-    let named = [("detector", detector()), ("shuffle", shuffle()), ("focus", focus()), ("open_sizes", open_sizes())];
+    let named = [
+        ("detector", detector()),
+        ("shuffle", shuffle()),
+        ("focus", focus()),
+        ("open_sizes", open_sizes()),
+        ("blocks_depthwise", blocks(&[19, 1, 3, 3], 19, 2)),
+        ("blocks_depthwise_wide", blocks(&[38, 1, 5, 5], 19, 1)),
+        ("blocks_dense", blocks(&[7, 19, 3, 3], 1, 2)),
+        ("blocks_1x1", blocks(&[35, 19, 1, 1], 1, 1)),
+        ("blocks_grouped", blocks(&[38, 19, 1, 1], 2, 1)),
+        ("rows", rows()),
+    ];
     seeds.extend(named.map(|(name, builder)| (name.to_owned(), builder.build())));
     seeds
 }
@@ -134,6 +145,63 @@ fn detector() -> OnnxBuilder {
         .node("Transpose", &["flat"], &["y"])
         .attribute_list("perm", &[0, 2, 1])
         .output("y", &[1.into(), 64.into(), 8.into()])
+}
+
+/// Pictures of more channels than a vector has lanes, none of them in whole vectors, through all that works on such: a
+/// convolution, another one that all before it goes into, pools, a resampling, a mean.
+fn blocks(weights: &[i64; 4], groups: i64, stride: i64) -> OnnxBuilder {
+    let values = |len: i64| (0..len).map(|i| (i % 7) as f32 * 0.1 - 0.3).collect::<Vec<f32>>();
+    let inputs = weights[1] * groups;
+    let pad = weights[2] / 2;
+    OnnxBuilder::new()
+        .opset(13)
+        .input("x", &["n".into(), 3.into(), 13.into(), 11.into()])
+        .initializer("first", &[inputs, 3, 3, 3], &values(inputs * 27))
+        .initializer("second", weights, &values(weights.iter().product()))
+        .initializer("scales", &[4], &[1.0, 1.0, 2.0, 2.0])
+        .node("Conv", &["x", "first"], &["a"])
+        .attribute_list("pads", &[1; 4])
+        .node("Relu", &["a"], &["b"])
+        .node("Conv", &["b", "second"], &["c"])
+        .attribute("group", groups)
+        .attribute_list("strides", &[stride; 2])
+        .attribute_list("pads", &[pad; 4])
+        .node("HardSigmoid", &["c"], &["d"])
+        .node("MaxPool", &["d"], &["e"])
+        .attribute_list("kernel_shape", &[2, 2])
+        .attribute_list("strides", &[2, 2])
+        .node("Resize", &["e", "", "scales"], &["f"])
+        .attribute_text("mode", "linear")
+        .node("AveragePool", &["f"], &["g"])
+        .attribute_list("kernel_shape", &[3, 3])
+        .attribute_list("pads", &[1; 4])
+        .node("GlobalAveragePool", &["g"], &["mean"])
+        .node("Mul", &["g", "mean"], &["y"])
+        .output_of_any_shape("y")
+}
+
+/// Rows longer than a vector, through products, a softmax, reductions and comparisons.
+fn rows() -> OnnxBuilder {
+    let values: Vec<f32> = (0..37 * 21).map(|i| (i % 5) as f32 * 0.1 - 0.2).collect();
+    OnnxBuilder::new()
+        .opset(13)
+        .input("x", &["n".into(), 9.into(), 37.into()])
+        .initializer("w", &[37, 21], &values)
+        .initializer("half", &[], &[0.5])
+        .integers("most", &[3])
+        .node("MatMul", &["x", "w"], &["a"])
+        .node("Transpose", &["a"], &["b"])
+        .attribute_list("perm", &[0, 2, 1])
+        .node("MatMul", &["a", "b"], &["c"])
+        .node("Softmax", &["c"], &["d"])
+        .attribute("axis", -1)
+        .node("ReduceMax", &["b"], &["e"])
+        .attribute_list("axes", &[2])
+        .node("Less", &["d", "half"], &["f"])
+        .node("Where", &["f", "c", "d"], &["g"])
+        .node("TopK", &["g", "most"], &["y", "places"])
+        .output_of_any_shape("y")
+        .output_of_any_shape("e")
 }
 
 /// ShuffleNet's rearrangement of channels.
