@@ -11,6 +11,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to the person who typed it")]
 
+mod arm;
 mod assets;
 mod bench;
 mod demo;

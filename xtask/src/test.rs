@@ -9,13 +9,13 @@ use clap::ValueEnum;
 
 use crate::test_data::TestData;
 use crate::workspace::Workspace;
-use crate::{Result, fuzz, plugins, process, table, tools};
+use crate::{Result, arm, fuzz, plugins, process, table, tools};
 
 /// The flags of `cargo xtask test`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Options {
     /// Long runs besides: many more cases for each property, schedules for the model checker and seeds for the simulation, ten
-    /// minutes of faults, every test several times over, and five minutes of fuzzing
+    /// minutes of faults, every test several times over, ARM's kernels in an emulator, and five minutes of fuzzing
     #[arg(long)]
     deep: bool,
     /// Only these phases (repeat the flag for several)
@@ -44,6 +44,8 @@ enum Phase {
     Tests,
     /// `cargo test --doc`
     Doctests,
+    /// ARM's kernels in an emulator, where one can be had (only with `--deep`, or when named)
+    Arm,
     /// Hostile model files, made and tried without pause (only with `--deep`, or when named)
     Fuzz,
 }
@@ -90,7 +92,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 impl Options {
     fn wants(&self, phase: Phase) -> bool {
         match self.only.is_empty() {
-            true => self.deep || phase != Phase::Fuzz,
+            true => self.deep || !matches!(phase, Phase::Arm | Phase::Fuzz),
             false => self.only.contains(&phase),
         }
     }
@@ -159,6 +161,7 @@ impl Phase {
                 Ok(())
             }
             Phase::Doctests => process::run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"])),
+            Phase::Arm => arm::test(workspace),
             Phase::Fuzz => fuzz::models(workspace),
         }
     }
@@ -250,8 +253,8 @@ mod tests {
         let wanted = |options: &Options| Phase::value_variants().iter().filter(|phase| options.wants(**phase)).count();
         let deep = Options { deep: true, ..Options::default() };
         assert_eq!(wanted(&deep), Phase::value_variants().len());
-        assert_eq!(wanted(&Options::default()), Phase::value_variants().len() - 1);
-        assert!(!Options::default().wants(Phase::Fuzz));
+        assert_eq!(wanted(&Options::default()), Phase::value_variants().len() - 2);
+        assert!(!Options::default().wants(Phase::Fuzz) && !Options::default().wants(Phase::Arm));
     }
 
     #[test]

@@ -43,7 +43,15 @@ pub(crate) fn ensure_system_program(program: &str, args: &[&str], debian_package
             format!("`{wanted}` does not work here: install it (Debian: apt-get install {debian_package})").into()
         );
     }
-    install(debian_package)
+    install(&[debian_package])
+}
+
+/// Installs Debian packages where we may, else says what to type.
+pub(crate) fn install_where_allowed(debian_packages: &[&str]) -> Result<()> {
+    if !may_install() {
+        return Err(format!("install it first (Debian: apt-get install {})", debian_packages.join(" ")).into());
+    }
+    install(debian_packages)
 }
 
 /// Debian's package of Mesa's software Vulkan driver, lavapipe.
@@ -63,7 +71,7 @@ fn ensure_software_gpu() -> Result<()> {
         return Ok(());
     }
     if may_install() {
-        install(SOFTWARE_GPU)?;
+        install(&[SOFTWARE_GPU])?;
         if has_lavapipe(&VULKAN_DRIVERS) {
             return Ok(());
         }
@@ -88,18 +96,13 @@ fn may_install() -> bool {
     process::works("apt-get", &["--version"]) && is_root()
 }
 
-fn install(debian_package: &str) -> Result<()> {
+fn install(debian_packages: &[&str]) -> Result<()> {
     // The lists of a fresh container are empty; where they are not, an unreachable mirror must not stop us.
     if process::run(Command::new("apt-get").args(["update", "--quiet"])).is_err() {
         eprintln!("going on with the package lists that are here");
     }
-    process::run(Command::new("apt-get").args([
-        "install",
-        "--yes",
-        "--quiet",
-        "--no-install-recommends",
-        debian_package,
-    ]))
+    let options = ["install", "--yes", "--quiet", "--no-install-recommends"];
+    process::run(Command::new("apt-get").args(options).args(debian_packages))
 }
 
 fn ensure_component(subcommand: &str) -> Result<()> {

@@ -6,6 +6,55 @@
 
 #![expect(unsafe_code, reason = "vector instructions, and loads and stores through pointers")]
 
+/// Implements [`Simd`] for an instruction set, whose values are made only where the machine has it: each method is an
+/// expression of instructions.
+macro_rules! instructions {
+    (
+        $set:ty: $lanes:literal lanes of $vector:ty, $picks:ty, $registers:literal registers;
+        $($name:ident($($arg:ident),*) = $body:expr;)*
+    ) => {
+        impl Simd for $set {
+            type V = $vector;
+            type Picks = $picks;
+            const LANES: usize = $lanes;
+            const REGISTERS: usize = $registers;
+            $(instructions!(@ $name($($arg),*) = $body);)*
+        }
+    };
+    (@ splat($value:ident) = $body:expr) => {
+        instructions!(@ fn splat($value: f32) -> Self::V = $body);
+    };
+    (@ pick($a:ident, $b:ident, $picks:ident) = $body:expr) => {
+        instructions!(@ fn pick($a: Self::V, $b: Self::V, $picks: Self::Picks) -> Self::V = $body);
+    };
+    (@ load($from:ident) = $body:expr) => {
+        instructions!(@ unsafe fn load($from: *const f32) -> Self::V = $body);
+    };
+    (@ store($to:ident, $value:ident) = $body:expr) => {
+        instructions!(@ unsafe fn store($to: *mut f32, $value: Self::V) -> () = $body);
+    };
+    (@ load_picks($from:ident) = $body:expr) => {
+        instructions!(@ unsafe fn load_picks($from: *const u32) -> Self::Picks = $body);
+    };
+    (@ $name:ident($($arg:ident),*) = $body:expr) => {
+        instructions!(@ fn $name($($arg: Self::V),*) -> Self::V = $body);
+    };
+    (@ fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty = $body:expr) => {
+        #[inline(always)]
+        fn $name(self, $($arg: $type),*) -> $result {
+            // SAFETY: the machine has the instructions, or there would be no `self`.
+            unsafe { $body }
+        }
+    };
+    (@ unsafe fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty = $body:expr) => {
+        #[inline(always)]
+        unsafe fn $name(self, $($arg: $type),*) -> $result {
+            // SAFETY: as above, and the caller's promise.
+            unsafe { $body }
+        }
+    };
+}
+
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -50,12 +99,24 @@ pub(crate) trait Simd: Copy {
     fn if_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
     /// `then` where `a` is NaN.
     fn if_nan(self, a: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// `a = b ? then : otherwise`; `otherwise` where one is NaN.
+    fn if_equal(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
     /// To the nearest whole number; of two, to the even one.
     fn round(self, a: Self::V) -> Self::V;
     fn floor(self, a: Self::V) -> Self::V;
     fn ceil(self, a: Self::V) -> Self::V;
     /// `a·2ⁿ`, where `n` is a whole number from −126 to 127.
     fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+    /// `a ≠ 0 ? then : otherwise`, where `a` holds whole numbers: the bits of an `i32` in each lane.
+    fn if_some(self, a: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// `a < b ? then : otherwise`, of whole numbers.
+    fn if_less_ints(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// The bits in which the two differ.
+    fn xor(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The nearest floats to whole numbers.
+    fn ints_to_floats(self, a: Self::V) -> Self::V;
+    /// The whole numbers of floats, cut towards zero; beyond what there are the nearest, and 0 for NaN.
+    fn floats_to_ints(self, a: Self::V) -> Self::V;
     /// For each lane one of the lanes of `a`, then `b`, side by side: the one that `picks` says.
     fn pick(self, a: Self::V, b: Self::V, picks: Self::Picks) -> Self::V;
     /// # Safety

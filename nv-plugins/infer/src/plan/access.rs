@@ -1,12 +1,14 @@
 //! What a step reads and writes, and whether a plan keeps to its own memory.
 
-use super::{Action, Function, Kind, Plan, Resample, Span, Taps};
+use super::{Action, Function, Kind, Picture, Plan, Resample, Span, Taps, View};
 
 /// The spans that a step touches, each with the kind that it must be of; `None`: of any.
 #[derive(Debug, Default)]
 pub(crate) struct Accesses {
     pub(crate) reads: Vec<(Span, Option<Kind>)>,
     pub(crate) writes: Vec<(Span, Option<Kind>)>,
+    /// One that is written through a view whose dimensions do not [nest](View::nests).
+    pub(crate) tangled: Option<Span>,
 }
 
 impl Accesses {
@@ -18,11 +20,11 @@ impl Accesses {
             Action::Conv(conv) => {
                 all.read(conv.input.span(), float);
                 all.read(conv.residual.as_ref().and_then(|(picture, _)| picture.span()), float);
-                all.write(conv.output.span(), float);
+                all.write_picture(&conv.output);
             }
             Action::Pool(pool) => {
                 all.read(pool.input.span(), float);
-                all.write(pool.output.span(), float);
+                all.write_picture(&pool.output);
             }
             Action::Map(map) => {
                 let kinds = |i: usize| match map.function {
@@ -37,11 +39,11 @@ impl Accesses {
                     Function::Cast(element) => Kind::of(element),
                     _ => None,
                 };
-                all.write(map.output.span(&map.dims), kind);
+                all.write(&map.output, &map.dims, kind);
             }
             Action::Reduce(reduce) => {
                 all.read(reduce.input.span(&[&reduce.kept[..], &reduce.reduced].concat()), None);
-                all.write(reduce.output.span(&reduce.kept), None);
+                all.write(&reduce.output, &reduce.kept, None);
             }
             Action::MatMul(m) => {
                 let dims = |r: usize, c: usize| [&m.batch[..], &[r, c]].concat();
@@ -49,40 +51,40 @@ impl Accesses {
                 all.read(m.right.span(&dims(m.depth, m.columns)), float);
                 let out = dims(m.rows, m.columns);
                 all.read(m.add.as_ref().and_then(|add| add.span(&out)), float);
-                all.write(m.output.span(&out), float);
+                all.write(&m.output, &out, float);
             }
             Action::Softmax(softmax) => {
                 all.read(softmax.input.span(&softmax.dims), float);
-                all.write(softmax.output.span(&softmax.dims), float);
+                all.write(&softmax.output, &softmax.dims, float);
             }
             Action::Resample(resample) => {
                 all.read(resampled(resample), None);
-                all.write(resample.output.span(&resample.dims), None);
+                all.write(&resample.output, &resample.dims, None);
             }
             Action::Gather(g) => {
                 all.read(g.data.span(&[&g.outer[..], &[g.len], &g.inner].concat()), None);
                 all.read(g.indices.span(&g.picked), int);
-                all.write(g.output.span(&[&g.outer[..], &g.picked, &g.inner].concat()), None);
+                all.write(&g.output, &[&g.outer[..], &g.picked, &g.inner].concat(), None);
             }
             Action::ArgMax(a) => {
                 all.read(a.input.span(&[&a.kept[..], &[a.len]].concat()), None);
-                all.write(a.output.span(&a.kept), int);
+                all.write(&a.output, &a.kept, int);
             }
             Action::TopK(t) => {
                 all.read(t.input.span(&[&t.kept[..], &[t.len]].concat()), None);
                 let out = [&t.kept[..], &[t.k]].concat();
-                all.write(t.values.span(&out), None);
-                all.write(t.indices.span(&out), int);
+                all.write(&t.values, &out, None);
+                all.write(&t.indices, &out, int);
             }
             Action::NonMaxSuppression(n) => {
                 all.read(n.corners.span(&[n.batches, n.boxes, 4]), float);
                 all.read(n.scores.span(&[n.batches, n.classes, n.boxes]), float);
-                all.write(n.output.span(&[n.batches * n.classes * n.limit.min(n.boxes), 3]), int);
-                all.write(n.count.span(&[]), int);
+                all.write(&n.output, &[n.batches * n.classes * n.limit.min(n.boxes), 3], int);
+                all.write(&n.count, &[], int);
             }
             Action::Shuffle(shuffle) => {
                 shuffle.inputs.iter().for_each(|input| all.read(input.span(), float));
-                all.write(shuffle.output.span(), float);
+                all.write_picture(&shuffle.output);
             }
         }
         all
@@ -102,8 +104,16 @@ impl Accesses {
         self.reads.extend(span.map(|span| (span, kind)));
     }
 
-    fn write(&mut self, span: Option<Span>, kind: Option<Kind>) {
-        self.writes.extend(span.map(|span| (span, kind)));
+    fn write(&mut self, view: &View, dims: &[usize], kind: Option<Kind>) {
+        let Some(span) = view.span(dims) else { return };
+        self.writes.push((span, kind));
+        if !view.nests(dims) {
+            self.tangled.get_or_insert(span);
+        }
+    }
+
+    fn write_picture(&mut self, picture: &Picture) {
+        self.write(&picture.view(), &picture.dims(), Some(Kind::Float));
     }
 }
 
@@ -125,8 +135,9 @@ pub(crate) fn resampled(resample: &Resample) -> Option<Span> {
     view.span(&dims)
 }
 
-/// Whether every step keeps to its arrays, writes no constant, and reads nothing that it writes. Kernels rely on the spans;
-/// what is wrong inside of a step, they refuse themselves.
+/// Whether every step keeps to its arrays, writes no constant, reads nothing that it writes, and writes nothing twice. Kernels
+/// rely on the spans, and threads on having each element of the output for themselves; what is wrong inside of a step, kernels
+/// refuse themselves.
 ///
 /// # Errors
 /// The first step that doesn't, and what is wrong with it.
@@ -145,6 +156,9 @@ pub(crate) fn check(plan: &Plan) -> Result<(), (String, String)> {
                 return wrong(format!("{:?} holds {:?}, not {kind:?}", array.name, array.kind));
             }
         }
+        if let Some(span) = accesses.tangled {
+            return wrong(format!("the view through which it writes {span:?} overlaps itself"));
+        }
         for (i, (span, _)) in accesses.writes.iter().enumerate() {
             if plan.array(span.array).constant.is_some() {
                 return wrong(format!("the constant {:?} is written", plan.array(span.array).name));
@@ -156,4 +170,48 @@ pub(crate) fn check(plan: &Plan) -> Result<(), (String, String)> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::op::Reduction;
+    use crate::plan::{Array, ArrayId, Map, MemoryPlan, Reduce, Step};
+
+    /// What is wrong with a plan of one step over two arrays of floats.
+    fn wrong(action: Action) -> Option<String> {
+        let array = |name: &str| Array { name: name.into(), kind: Kind::Float, len: 64, constant: None };
+        let plan = Plan {
+            block: 8,
+            arrays: vec![array("x"), array("y")],
+            steps: vec![Step { node: "a node".into(), action }],
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            memory: MemoryPlan::default(),
+        };
+        check(&plan).err().map(|(_, what)| what)
+    }
+
+    #[test]
+    fn a_step_that_writes_a_place_twice_is_refused() {
+        let view =
+            |array: u32, strides: &[isize]| View { array: ArrayId(array), offset: 32, strides: strides.to_vec() };
+        let copy = |dims: &[usize], strides: &[isize]| {
+            let input = view(0, &vec![0; dims.len()]);
+            let function = Function::Copy;
+            Action::Map(Map { function, dims: dims.to_vec(), inputs: vec![input], output: view(1, strides) })
+        };
+        let refused = |action| wrong(action).is_some_and(|what| what.contains("overlaps itself"));
+        assert_eq!(wrong(copy(&[2, 3], &[3, -1])), None);
+        assert!(refused(copy(&[2, 3], &[0, 1])));
+        assert!(refused(copy(&[2, 3], &[2, 1])));
+        let sum = Reduce {
+            kind: Reduction::Sum,
+            kept: vec![4],
+            reduced: vec![2],
+            input: view(0, &[2, 1]),
+            output: view(1, &[0]),
+        };
+        assert!(refused(Action::Reduce(sum)));
+    }
 }

@@ -32,6 +32,22 @@ impl View {
         Some(Span { array: self.array, begin: low as usize, end: high as usize + 1 })
     }
 
+    /// Whether its dimensions lie in one another, each beginning anew beyond all that those with smaller strides reach: then no
+    /// two indices have the same element. Views of parts of a dense array do, however they are turned, cut and thinned out. One
+    /// whose dimensions reach into each other may yet have each element once, but nothing makes such, and to tell takes long.
+    pub(crate) fn nests(&self, dims: &[usize]) -> bool {
+        let steps = self.strides.iter().map(|stride| stride.unsigned_abs()).zip(dims.iter().copied());
+        let mut steps: Vec<(usize, usize)> = steps.filter(|(_, dim)| *dim > 1).collect();
+        steps.sort_unstable();
+        let mut reach = 0usize;
+        dims.contains(&0)
+            || steps.into_iter().all(|(stride, dim)| {
+                let beyond = stride > reach;
+                reach = reach.saturating_add(stride.saturating_mul(dim - 1));
+                beyond
+            })
+    }
+
     /// Whether the other view has the same elements at the same indices.
     pub(crate) fn is_same(&self, other: &Self, dims: &[usize]) -> bool {
         let strides = self.strides.iter().zip(&other.strides).zip(dims);
@@ -105,9 +121,18 @@ impl Picture {
 
     /// The elements that it touches, those beyond the last channel included; `None` for an empty one.
     pub(crate) fn span(&self) -> Option<Span> {
-        let dims = [self.blocks(), self.height, self.width, self.block];
+        self.view().span(&self.dims())
+    }
+
+    /// Blocks × rows × columns × block.
+    pub(crate) fn dims(&self) -> [usize; 4] {
+        [self.blocks(), self.height, self.width, self.block]
+    }
+
+    /// All that it touches, over its [`dims`](Self::dims).
+    pub(crate) fn view(&self) -> View {
         let [c, y, x] = self.strides.map(|s| s as isize);
-        View { array: self.array, offset: self.offset, strides: vec![c, y, x, 1] }.span(&dims)
+        View { array: self.array, offset: self.offset, strides: vec![c, y, x, 1] }
     }
 
     /// The same pixels of `channels` channels from `first` on, which is a multiple of the block.
@@ -135,6 +160,34 @@ mod tests {
         let picture = Picture::blocked(ArrayId(1), 64, [20, 2, 3], 16);
         assert_eq!(picture.span(), Some(Span { array: ArrayId(1), begin: 64, end: 64 + 2 * 96 }));
         assert_eq!(picture.part(16, 4).span(), Some(Span { array: ArrayId(1), begin: 160, end: 256 }));
+    }
+
+    #[test]
+    fn views_that_nest_have_no_element_twice() {
+        let check = |strides: &[isize], dims: &[usize], expected: bool| {
+            let view = View { array: ArrayId(0), offset: 100, strides: strides.to_vec() };
+            assert_eq!(view.nests(dims), expected, "{strides:?} {dims:?}");
+            // Here all elements can be counted.
+            let mut seen = Vec::new();
+            crate::cpu::walk(dims, [100], [strides], |[at]| seen.push(at));
+            let all = seen.len();
+            seen.sort_unstable();
+            seen.dedup();
+            assert!(!expected || seen.len() == all, "{strides:?} {dims:?}");
+        };
+        check(&[6, 2, 1], &[2, 3, 2], true);
+        check(&[1, -8, 2], &[2, 3, 4], true);
+        check(&[12, 3], &[2, 3], true);
+        check(&[0, 5, 0], &[1, 2, 1], true);
+        check(&[], &[], true);
+        check(&[0, 0], &[3, 0], true);
+        check(&[0, 1], &[2, 3], false);
+        check(&[2, 1], &[2, 3], false);
+        check(&[-1, 1], &[2, 2], false);
+        check(&[4, 3, 1], &[2, 2, 3], false);
+        // Each once, but one in another.
+        check(&[2, 3], &[3, 2], false);
+        assert!(View::nests(&Picture::blocked(ArrayId(1), 64, [20, 2, 3], 16).view(), &[2, 2, 3, 16]));
     }
 
     #[test]

@@ -34,3 +34,37 @@ pub(crate) unsafe fn scatter<S: Simd>(s: S, value: S::V, to: *mut f32, step: isi
         unsafe { *to.wrapping_offset(lane as isize * step) = *from };
     }
 }
+
+/// As [`gather`], by one instruction where it can be.
+///
+/// # Safety
+/// So many elements can be read, `step` apart.
+#[inline(always)]
+pub(crate) unsafe fn load<S: Simd>(s: S, from: *const f32, step: isize, count: usize, fill: f32) -> S::V {
+    let whole = count == S::LANES;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (step, whole) {
+            (1, true) => s.load(from),
+            (_, true) => gather(s, from, step, S::LANES, fill),
+            _ => gather(s, from, step, count, fill),
+        }
+    }
+}
+
+/// As [`scatter`], by one instruction where it can be.
+///
+/// # Safety
+/// So many elements can be written, `step` apart.
+#[inline(always)]
+pub(crate) unsafe fn store<S: Simd>(s: S, value: S::V, to: *mut f32, step: isize, count: usize) {
+    let whole = count == S::LANES;
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (step, whole) {
+            (1, true) => s.store(to, value),
+            (_, true) => scatter(s, value, to, step, S::LANES),
+            _ => scatter(s, value, to, step, count),
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "kernels work on memory through pointers")]
 
+mod formula;
 mod lines;
 
 use std::ops::Range;
@@ -14,10 +15,9 @@ use super::{Cut, Run, ranges};
 use crate::cpu::Memory;
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::Instructions;
-use crate::cpu::simd::math::{Identity, PRelu, WithFunction, with_unary};
-use crate::graph::op::Binary;
-use crate::plan::{Function, Kind, Map, Plan, Span};
-use lines::{Add, Clip, Div, Lines, LinesKernel, Max, Min, Mul, MulAdd, One, Sub, Two};
+use crate::plan::{Map, Plan, Span};
+use formula::Formula;
+use lines::Lines;
 
 /// The output and at most three inputs.
 const OPERANDS: usize = 4;
@@ -26,7 +26,7 @@ const OPERANDS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Mapping {
     instructions: Instructions,
-    function: Function,
+    formula: Formula,
     output: Span,
     inputs: [Option<Span>; OPERANDS - 1],
     /// Where each operand's elements begin, in its span.
@@ -60,50 +60,28 @@ const COLUMNS: usize = 128;
 impl Mapping {
     /// Makes a map ready; `None` if there is no kernel for it.
     pub(crate) fn new(map: &Map, plan: &Plan, instructions: Instructions, cut: Cut) -> Option<Self> {
-        let kind = plan.array(map.output.array).kind;
-        let kinds_fit = map.inputs.iter().all(|input| plan.array(input.array).kind == kind);
-        let known = match map.function {
-            Function::Copy => true,
-            Function::Unary(unary) => kind == Kind::Float && with_unary(unary, Known).is_some(),
-            Function::Binary(b, _) => {
-                use Binary as B;
-                kind == Kind::Float && matches!(b, B::Add | B::Sub | B::Mul | B::Div | B::Min | B::Max)
-            }
-            Function::Clip | Function::PRelu | Function::MulAdd => kind == Kind::Float,
-            Function::Where | Function::Cast(_) => false,
-        };
+        let formula = Formula::of(map, plan)?;
         let output = map.output.span(&map.dims)?;
-        if !kinds_fit || !known || map.inputs.len() >= OPERANDS {
-            return None;
-        }
+        // The exponent is a part of the formula.
+        let views = &map.inputs[..formula.inputs()];
         let mut inputs = [None; OPERANDS - 1];
         let mut begins = [(map.output.offset - output.begin) as isize; OPERANDS];
-        for (i, view) in map.inputs.iter().enumerate() {
+        for (i, view) in views.iter().enumerate() {
             let span = view.span(&map.dims)?;
             begins[i + 1] = (view.offset - span.begin) as isize;
             inputs[i] = Some(span);
         }
-        let views = || [&map.output].into_iter().chain(&map.inputs);
+        let operands = || [&map.output].into_iter().chain(views);
         let mut loops: Vec<Loop> = Vec::new();
         for (axis, &len) in map.dims.iter().enumerate() {
             let mut steps = [0; OPERANDS];
-            views().enumerate().for_each(|(i, view)| steps[i] = view.strides[axis]);
+            operands().enumerate().for_each(|(i, view)| steps[i] = view.strides[axis]);
             loops.push(Loop { len, steps });
         }
-        let (loops, period) = arrange(loops, 1 + map.inputs.len(), instructions.lanes());
+        let (loops, period) = arrange(loops, 1 + views.len(), instructions.lanes());
         let (outer, [rows, inner]) = split(loops, instructions.lanes());
-        let mut mapping = Self {
-            instructions,
-            function: map.function,
-            output,
-            inputs,
-            begins,
-            outer,
-            rows,
-            inner,
-            period,
-            pieces: Vec::new(),
-        };
+        let mut mapping =
+            Self { instructions, formula, output, inputs, begins, outer, rows, inner, period, pieces: Vec::new() };
         mapping.pieces = mapping.cut(cut);
         Some(mapping)
     }
@@ -165,46 +143,10 @@ impl Mapping {
                     period: self.period,
                 };
                 // SAFETY: all of it is inside of the spans, and no other piece writes what this one does.
-                unsafe { self.lines(lines) };
+                unsafe { self.formula.run(self.instructions, lines) };
                 first += len;
             }
         }
-    }
-
-    /// # Safety
-    /// All elements of the lines can be read, and those of the output written, which nobody else uses.
-    unsafe fn lines(&self, lines: Lines) {
-        let instructions = self.instructions;
-        // SAFETY: the caller's promise is all that the kernels ask for.
-        unsafe {
-            match self.function {
-                Function::Copy => instructions.run(LinesKernel(lines, One(Identity()))),
-                Function::Unary(unary) => {
-                    with_unary(unary, Unary(instructions, lines));
-                }
-                Function::Binary(Binary::Add, _) => instructions.run(LinesKernel(lines, Add)),
-                Function::Binary(Binary::Sub, _) => instructions.run(LinesKernel(lines, Sub)),
-                Function::Binary(Binary::Mul, _) => instructions.run(LinesKernel(lines, Mul)),
-                Function::Binary(Binary::Div, _) => instructions.run(LinesKernel(lines, Div)),
-                Function::Binary(Binary::Min, _) => instructions.run(LinesKernel(lines, Min)),
-                Function::Binary(Binary::Max, _) => instructions.run(LinesKernel(lines, Max)),
-                Function::PRelu => instructions.run(LinesKernel(lines, Two(PRelu()))),
-                Function::Clip => instructions.run(LinesKernel(lines, Clip)),
-                Function::MulAdd => instructions.run(LinesKernel(lines, MulAdd)),
-                Function::Binary(..) | Function::Where | Function::Cast(_) => unreachable!("these are not made ready"),
-            }
-        }
-    }
-}
-
-/// Lines of a function of one number, of which [`Mapping::lines`] was promised what it says.
-struct Unary(Instructions, Lines);
-
-impl WithFunction for Unary {
-    type Output = ();
-    fn with<F: crate::cpu::simd::math::Function>(self, function: F) {
-        // SAFETY: the promise that was made to `Mapping::lines`.
-        unsafe { self.0.run(LinesKernel(self.1, One(function))) }
     }
 }
 
@@ -213,14 +155,6 @@ impl Run for Mapping {
         let places = places(memory, self.output, self.inputs);
         pool.run(self.pieces.len(), &|piece| self.piece(&self.pieces[piece], places));
     }
-}
-
-/// Asks whether a function is known.
-struct Known;
-
-impl WithFunction for Known {
-    type Output = ();
-    fn with<F: crate::cpu::simd::math::Function>(self, _: F) {}
 }
 
 /// As few dimensions as the operands allow, the outermost of the output first. The first is the output; so many operands are

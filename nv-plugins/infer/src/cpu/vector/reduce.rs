@@ -8,7 +8,7 @@ use super::places::{Source, Target, places};
 use super::{Cut, Run, ranges};
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
-use crate::cpu::simd::strided::{LANES, gather, scatter};
+use crate::cpu::simd::strided::{LANES, load, store};
 use crate::cpu::simd::{Instructions, Kernel, Simd};
 use crate::graph::op::Reduction;
 use crate::plan::{Kind, Plan, Reduce, Span};
@@ -155,7 +155,7 @@ impl Kernel for VectorKernel {
         let divisor = if self.kind == Reduction::Mean { self.count as f32 } else { 1.0 };
         if let Some(lanes) = self.lanes {
             // SAFETY: so many can be written.
-            unsafe { scatter(s, s.div(parts, s.splat(divisor)), self.output, 1, lanes) };
+            unsafe { store(s, s.div(parts, s.splat(divisor)), self.output, 1, lanes) };
             return;
         }
         let mut lanes = [0.0f32; LANES];
@@ -185,13 +185,13 @@ impl VectorKernel {
             while at + PARTS <= columns {
                 for (i, part) in parts.iter_mut().enumerate() {
                     // SAFETY: it is a reduced index.
-                    *part = R::of(s, unsafe { load(s, value(at + i), lanes, R::NEUTRAL) }, *part);
+                    *part = R::of(s, unsafe { load(s, value(at + i), 1, lanes, R::NEUTRAL) }, *part);
                 }
                 at += PARTS;
             }
             for at in at..columns {
                 // SAFETY: as above.
-                parts[0] = R::of(s, unsafe { load(s, value(at), lanes, R::NEUTRAL) }, parts[0]);
+                parts[0] = R::of(s, unsafe { load(s, value(at), 1, lanes, R::NEUTRAL) }, parts[0]);
             }
         }
         together::<S, R>(s, parts)
@@ -215,7 +215,7 @@ impl VectorKernel {
             }
             while at < columns {
                 // SAFETY: as above.
-                let value = unsafe { load(s, row.add(at), S::LANES.min(columns - at), R::NEUTRAL) };
+                let value = unsafe { load(s, row.add(at), 1, S::LANES.min(columns - at), R::NEUTRAL) };
                 parts[0] = R::of(s, value, parts[0]);
                 at += S::LANES;
             }
@@ -254,14 +254,4 @@ impl Reducer for Max {
 #[inline(always)]
 fn together<S: Simd, R: Reducer>(s: S, [a, b, c, d]: [S::V; PARTS]) -> S::V {
     R::of(s, R::of(s, a, b), R::of(s, c, d))
-}
-
-/// The first `count` lanes; the others are filled.
-///
-/// # Safety
-/// So many elements can be read.
-#[inline(always)]
-unsafe fn load<S: Simd>(s: S, from: *const f32, count: usize, fill: f32) -> S::V {
-    // SAFETY: the caller's promise.
-    unsafe { if count == S::LANES { s.load(from) } else { gather(s, from, 1, count, fill) } }
 }

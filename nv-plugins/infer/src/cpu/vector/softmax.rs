@@ -9,11 +9,11 @@ use super::{Cut, Run, ranges};
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::math::exp_of_negative;
-use crate::cpu::simd::strided::LANES;
+use crate::cpu::simd::strided::{LANES, load, store};
 use crate::cpu::simd::{Instructions, Kernel, Simd};
 use crate::plan::{Softmax, Span};
 
-/// A softmax made ready: as many at once as a vector has lanes.
+/// A softmax made ready: as many at once as a vector has lanes, or, where elements are many or side by side, one after another.
 #[derive(Debug)]
 pub(super) struct Softmaxing {
     instructions: Instructions,
@@ -25,6 +25,8 @@ pub(super) struct Softmaxing {
     /// What lanes lie along.
     across: Loop,
     along: Loop,
+    /// Whether vectors lie along the elements of one softmax.
+    alone: bool,
     /// Indices of the outer dimensions and vectors of lanes, counted as one.
     pieces: Vec<Range<usize>>,
 }
@@ -63,13 +65,12 @@ impl Softmaxing {
         }
         let best = (0..outer.len()).max_by_key(|&i| (outer[i].steps == [1, 1], outer[i].len));
         let across = best.map_or(Loop { len: 1, steps: [0, 0] }, |i| outer.remove(i));
-        if along.len > GATHERED && across.steps != [1, 1] {
-            return None;
-        }
         let lanes = instructions.lanes();
+        let long = along.len > GATHERED || along.steps == [1, 1] && along.len >= 2 * lanes;
+        let alone = long && across.steps != [1, 1];
         let vectors = outer.iter().map(|l| l.len).product::<usize>() * across.len.div_ceil(lanes);
         let pieces = ranges(vectors, cut.pieces(vectors * along.len * 20)).collect();
-        Some(Self { instructions, input, output, begins, outer, across, along, pieces })
+        Some(Self { instructions, input, output, begins, outer, across, along, alone, pieces })
     }
 
     fn piece(&self, vectors: Range<usize>, output: Target, input: Source) {
@@ -94,6 +95,7 @@ impl Softmaxing {
                 lanes,
                 across: self.across.steps,
                 along: self.along,
+                alone: self.alone,
             };
             // SAFETY: all elements are inside of the spans, and no other piece writes them.
             unsafe { self.instructions.run(kernel) }
@@ -111,14 +113,16 @@ impl Run for Softmaxing {
 /// One softmax in each of so many lanes.
 ///
 /// # Safety
-/// The elements of each lane can be read and written, and nobody else uses what is written. Where they are not side by side,
-/// or are fewer than lanes, there are at most [`GATHERED`] along the dimension.
+/// The elements of each lane can be read and written, and nobody else uses what is written. Where lanes are not side by side,
+/// there are at most [`GATHERED`] elements along the dimension, or each is a softmax by itself.
 struct VectorKernel {
     output: *mut f32,
     input: *const f32,
     lanes: usize,
     across: [isize; 2],
     along: Loop,
+    /// Whether vectors lie along the elements of one softmax after another.
+    alone: bool,
 }
 
 impl Kernel for VectorKernel {
@@ -131,11 +135,17 @@ impl Kernel for VectorKernel {
             unsafe { softmax(s, len, input, from, output, to) };
             return;
         }
-        if len > GATHERED {
-            // The last few of those that are side by side.
-            for lane in 0..self.lanes {
+        if self.alone || len > GATHERED {
+            for lane in 0..self.lanes as isize {
+                let (input, output) =
+                    (input.wrapping_offset(lane * self.across[1]), output.wrapping_offset(lane * self.across[0]));
                 // SAFETY: it is one of the lanes.
-                unsafe { single(s, len, input.add(lane), from, output.add(lane), to) };
+                unsafe {
+                    match (from, to) {
+                        (1, 1) => single(s, len, input, 1, output, 1),
+                        _ => single(s, len, input, from, output, to),
+                    }
+                }
             }
             return;
         }
@@ -193,27 +203,54 @@ unsafe fn softmax<S: Simd>(s: S, len: usize, input: *const f32, from: isize, out
     }
 }
 
+/// One softmax, with vectors along it.
+///
 /// # Safety
 /// `len` elements can be read, `from` apart, and written, `to` apart.
 #[inline(always)]
 unsafe fn single<S: Simd>(s: S, len: usize, input: *const f32, from: isize, output: *mut f32, to: isize) {
-    // SAFETY: the caller's promise.
+    let rest = len % S::LANES;
+    let vectors = (0..(len - rest) as isize).step_by(S::LANES);
+    let mut lanes = [0.0f32; LANES];
+    // SAFETY: the caller's promise; no vector has more lanes.
     unsafe {
-        let greatest = (0..len as isize).fold(f32::NEG_INFINITY, |g, i| g.max(*input.wrapping_offset(i * from)));
-        let mut sum = 0.0;
-        for i in 0..len as isize {
-            let value = exp(s, *input.wrapping_offset(i * from) - greatest);
-            *output.wrapping_offset(i * to) = value;
-            sum += value;
+        let value = |at: isize| load(s, input.wrapping_offset(at * from), from, S::LANES, 0.0);
+        // Beyond the last element it is −∞, whose power is 0.
+        let end = (len - rest) as isize;
+        let last = load(s, input.wrapping_offset(end * from), from, rest, f32::NEG_INFINITY);
+        let mut greatest = s.max(last, s.splat(f32::NEG_INFINITY));
+        for at in vectors.clone() {
+            greatest = s.max(value(at), greatest);
         }
-        (0..len as isize).for_each(|i| *output.wrapping_offset(i * to) /= sum);
+        s.store(lanes.as_mut_ptr(), greatest);
+        let greatest = s.splat(fold::<S>(&mut lanes, |a, b| if a > b { a } else { b }));
+        let last = exp_of_negative(s, s.sub(last, greatest));
+        let mut sum = last;
+        for at in vectors.clone() {
+            let value = exp_of_negative(s, s.sub(value(at), greatest));
+            store(s, value, output.wrapping_offset(at * to), to, S::LANES);
+            sum = s.add(sum, value);
+        }
+        s.store(lanes.as_mut_ptr(), sum);
+        // The sum is at least 1.
+        let factor = s.splat(1.0 / fold::<S>(&mut lanes, |a, b| a + b));
+        for at in vectors {
+            let at = output.wrapping_offset(at * to);
+            store(s, s.mul(load(s, at, to, S::LANES, 0.0), factor), at, to, S::LANES);
+        }
+        store(s, s.mul(last, factor), output.wrapping_offset(end * to), to, rest);
     }
 }
 
+/// All lanes together, the one half with the other: a chain of them would take as long as many vectors.
 #[inline(always)]
-fn exp<S: Simd>(s: S, x: f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    // SAFETY: no vector has more lanes.
-    unsafe { s.store(lanes.as_mut_ptr(), exp_of_negative(s, s.splat(x))) };
+fn fold<S: Simd>(lanes: &mut [f32; LANES], together: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = S::LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = together(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
     lanes[0]
 }

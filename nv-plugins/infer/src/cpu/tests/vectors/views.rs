@@ -6,7 +6,7 @@ use super::super::numbers;
 use super::{check, check_with_constants};
 use crate::ElementType;
 use crate::graph::op::{Binary, Reduction, Unary};
-use crate::plan::{Action, ArrayId, Function, Map, MatMul, Reduce, Resample, Softmax, Taps, Values, View};
+use crate::plan::{Action, ArrayId, Function, Kind, Map, MatMul, Reduce, Resample, Softmax, Taps, Values, View};
 
 /// How a view of some dimensions lies in its array.
 #[derive(Clone, Debug)]
@@ -115,6 +115,57 @@ fn function() -> impl Strategy<Value = (Function, usize)> {
     ]
 }
 
+/// Functions with a kernel whose operands are not all floats, with the kinds of inputs and output; and powers.
+fn mixed_function() -> impl Strategy<Value = (Function, Vec<Kind>)> {
+    use Kind::{Float, Int};
+    let (float, int) = (ElementType::Float, ElementType::Int64);
+    let of_two = |binaries: &[Binary], element, kind, result| {
+        let functions: Vec<_> =
+            binaries.iter().map(|b| (Function::Binary(*b, element), vec![kind, kind, result])).collect();
+        prop::sample::select(functions)
+    };
+    let comparisons = [Binary::Equal, Binary::Less, Binary::LessOrEqual, Binary::Greater, Binary::GreaterOrEqual];
+    let casts = [
+        (ElementType::Float, vec![Int, Float]),
+        (ElementType::Float, vec![Float, Float]),
+        (ElementType::Int64, vec![Float, Int]),
+        (ElementType::Int32, vec![Int, Int]),
+        (ElementType::Bool, vec![Float, Int]),
+        (ElementType::Bool, vec![Int, Int]),
+    ];
+    prop_oneof![
+        prop::sample::select(vec![vec![Int, Float, Float, Float], vec![Int; 4]]).prop_map(|k| (Function::Where, k)),
+        of_two(&comparisons, float, Float, Int),
+        of_two(&comparisons, int, Int, Int),
+        of_two(&[Binary::And, Binary::Or, Binary::Xor], ElementType::Bool, Int, Int),
+        of_two(&[Binary::Pow], float, Float, Float),
+        Just((Function::Unary(Unary::Not), vec![Int, Int])),
+        prop::sample::select(casts.to_vec()).prop_map(|(to, kinds)| (Function::Cast(to), kinds)),
+    ]
+}
+
+/// Numbers of which some are equal, and all that are special among them.
+fn telling(seed: usize, len: usize) -> Vec<f32> {
+    let special = [
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        0.0,
+        -0.0,
+        3e9,
+        -3e9,
+        2_147_483_648.0,
+        -2_147_483_648.0,
+        0.5,
+        -0.99,
+    ];
+    let number = |v: f32| {
+        let place = ((v + 1.0) * 50.0) as usize;
+        special.get(place).copied().unwrap_or((v * 8.0).round() / 2.0)
+    };
+    numbers(seed, len).into_iter().map(number).collect()
+}
+
 proptest! {
     #[test]
     fn maps_are_as_in_plain_rust(
@@ -131,6 +182,37 @@ proptest! {
         let (output, len) = layouts[3].apart().view(inputs as u32, &dims);
         arrays.push(floats(9, len, false));
         check(&Action::Map(Map { function, dims, inputs: views, output }), &arrays, inputs, 1e-6, true);
+    }
+
+    #[test]
+    fn maps_between_kinds_are_as_in_plain_rust(
+        (function, kinds) in mixed_function(), dims in dims(), layouts in [layout(), layout(), layout(), layout()],
+        seed in any::<usize>(), exponent in prop::sample::select(vec![2.0f32, 3.0, 0.5]),
+    ) {
+        let (&result, operands) = kinds.split_last().unwrap();
+        let values = |i: usize, kind: Kind, len: usize| match kind {
+            Kind::Float => Values::Floats(telling(seed ^ i, len).into()),
+            // Few, so that some are equal, and some are 0.
+            Kind::Int => Values::Ints(numbers(seed ^ i, len).iter().map(|v| (v * 3.0) as i32 * 0x0100_0001).collect()),
+        };
+        let mut arrays = Vec::new();
+        let mut views = Vec::new();
+        for (i, (&kind, layout)) in operands.iter().zip(&layouts).enumerate() {
+            let (view, len) = layout.view(i as u32, &dims);
+            views.push(view);
+            arrays.push(values(i, kind, len));
+        }
+        let power = matches!(function, Function::Binary(Binary::Pow, _));
+        if power {
+            views[1] = View { array: ArrayId(1), offset: 0, strides: vec![0; dims.len()] };
+            arrays[1] = Values::Floats([exponent].into());
+        }
+        let (output, len) = layouts[3].apart().view(operands.len() as u32, &dims);
+        arrays.push(values(9, result, len));
+        let constants: &[usize] = if power { &[1] } else { &[] };
+        let place = operands.len();
+        let map = Map { function, dims, inputs: views, output };
+        check_with_constants(&Action::Map(map), &arrays, constants, place, 1e-6, true);
     }
 
     #[test]
@@ -158,7 +240,7 @@ proptest! {
 
     #[test]
     fn products_are_as_in_plain_rust(
-        batch in prop::collection::vec(1usize..4, 0..3), rows in 1usize..11, depth in 0usize..20, columns in 1usize..50,
+        batch in prop::collection::vec(1usize..4, 0..3), rows in 1usize..21, depth in 0usize..20, columns in 1usize..50,
         layouts in [layout(), layout(), layout(), layout()], added in any::<bool>(), packed in any::<bool>(),
         beta in prop::sample::select(vec![1.0f32, 0.5]),
     ) {
@@ -174,7 +256,7 @@ proptest! {
         let [left, right, add, output] = made.try_into().unwrap();
         let add = added.then_some(add);
         let action = Action::MatMul(MatMul { batch, rows, depth, columns, alpha: 1.5, beta, left, right, add, output });
-        check_with_constants(&action, &arrays, if packed { &[1] } else { &[] }, 3, 1e-4, false);
+        check_with_constants(&action, &arrays, if packed { &[1] } else { &[] }, 3, 1e-4, depth > 0);
     }
 
     #[test]
@@ -182,7 +264,7 @@ proptest! {
         let (input, len) = from.view(0, &dims);
         let (output, out) = to.apart().view(1, &dims);
         let arrays = [floats(1, len, false), floats(2, out, false)];
-        check(&Action::Softmax(Softmax { dims, input, output }), &arrays, 1, 1e-6, false);
+        check(&Action::Softmax(Softmax { dims, input, output }), &arrays, 1, 1e-6, true);
     }
 
     #[test]
@@ -273,4 +355,54 @@ fn usual_maps_and_reductions_have_kernels() {
     };
     reduce(&[1, 2, 16], &[12, 8], &[3072, 1536, 1, 128, 16], &[32, 16, 1]);
     reduce(&[], &[10, 7, 33], &[231, 33, 1], &[]);
+    // Tokens.
+    reduce(&[197], &[192], &[192, 1], &[1]);
+}
+
+/// What an attention does to so many heads of so many tokens: random shapes are too small for its products and rows.
+#[test]
+fn attentions_have_kernels() {
+    let (heads, tokens, size) = (2, 197, 24);
+    let view = |array: u32, strides: &[isize]| View { array: ArrayId(array), offset: 0, strides: strides.to_vec() };
+    let (head, token) = (size as isize, (heads * size) as isize);
+    let row = tokens as isize;
+    // Heads side by side in each token, the keys turned.
+    let scores = MatMul {
+        batch: vec![heads],
+        rows: tokens,
+        depth: size,
+        columns: tokens,
+        alpha: 0.2,
+        beta: 0.0,
+        left: view(0, &[head, token, 1]),
+        right: view(1, &[head, 1, token]),
+        add: None,
+        output: view(2, &[row * row, row, 1]),
+    };
+    let width = heads * size;
+    let arrays =
+        [floats(1, tokens * width, false), floats(2, tokens * width, false), floats(3, heads * tokens * tokens, false)];
+    check(&Action::MatMul(scores), &arrays, 2, 1e-5, true);
+    let dims = vec![heads, tokens, tokens];
+    let rows = [row * row, row, 1];
+    let softmax = Softmax { dims: dims.clone(), input: view(0, &rows), output: view(1, &rows) };
+    let arrays = [floats(4, heads * tokens * tokens, false), floats(5, heads * tokens * tokens, false)];
+    check(&Action::Softmax(softmax), &arrays, 1, 1e-6, true);
+    // Along another dimension, neither side by side nor short.
+    let turned =
+        Softmax { dims, input: view(0, &[row * row, 1, row]), output: view(1, &[row, 1, row * heads as isize]) };
+    check(&Action::Softmax(turned), &arrays, 1, 1e-6, true);
+}
+
+/// A mask that leaves nothing gives NaN in that row alone, one that leaves something no NaN at all.
+#[test]
+fn softmaxes_of_masked_rows_are_as_in_plain_rust() {
+    let (rows, len) = (3, 200);
+    let mut values = numbers(1, rows * len);
+    values[..len - 1].fill(f32::NEG_INFINITY);
+    values[len..2 * len].fill(f32::NEG_INFINITY);
+    let arrays = [Values::Floats(values.into()), floats(2, rows * len, false)];
+    let whole = |array| View { array: ArrayId(array), offset: 0, strides: vec![len as isize, 1] };
+    let softmax = Softmax { dims: vec![rows, len], input: whole(0), output: whole(1) };
+    check(&Action::Softmax(softmax), &arrays, 1, 1e-6, true);
 }

@@ -4,9 +4,10 @@
 #![expect(clippy::needless_range_loop, reason = "all loops over operands are written alike")]
 
 use super::OPERANDS;
-use crate::cpu::simd::math::Function;
+use crate::cpu::simd::math::{Function, WithFunction, with_unary};
 use crate::cpu::simd::strided::{gather, scatter};
-use crate::cpu::simd::{Kernel, Simd};
+use crate::cpu::simd::{Instructions, Kernel, Simd};
+use crate::graph::op::Unary;
 
 /// Rows of elements. The output's steps come first, then those of the inputs.
 #[derive(Clone, Copy, Debug)]
@@ -32,36 +33,9 @@ pub(super) trait Combine<const N: usize>: Copy {
     fn combine<S: Simd>(self, s: S, x: [S::V; N]) -> S::V;
 }
 
-/// Declares functions of several numbers.
-macro_rules! functions {
-    ($($name:ident: $n:literal = |$s:ident, $x:ident| $body:expr;)*) => {
-        $(#[derive(Clone, Copy)]
-        pub(super) struct $name;
-
-        impl Combine<$n> for $name {
-            #[inline(always)]
-            fn combine<S: Simd>(self, $s: S, $x: [S::V; $n]) -> S::V {
-                $body
-            }
-        })*
-    };
-}
-
-functions! {
-    Add: 2 = |s, x| s.add(x[0], x[1]);
-    Sub: 2 = |s, x| s.sub(x[0], x[1]);
-    Mul: 2 = |s, x| s.mul(x[0], x[1]);
-    Div: 2 = |s, x| s.div(x[0], x[1]);
-    // Of a number and NaN, the number.
-    Min: 2 = |s, x| s.if_nan(x[1], x[0], s.min(x[0], x[1]));
-    Max: 2 = |s, x| s.if_nan(x[1], x[0], s.max(x[0], x[1]));
-    Clip: 3 = |s, x| Min.combine(s, [Max.combine(s, [x[0], x[1]]), x[2]]);
-    MulAdd: 3 = |s, x| s.add(s.mul(x[0], x[1]), x[2]);
-}
-
 /// A function of one number.
 #[derive(Clone, Copy)]
-pub(super) struct One<F>(pub(super) F);
+struct One<F>(F);
 
 impl<F: Function> Combine<1> for One<F> {
     #[inline(always)]
@@ -70,20 +44,27 @@ impl<F: Function> Combine<1> for One<F> {
     }
 }
 
-/// A function of a number and a slope.
-#[derive(Clone, Copy)]
-pub(super) struct Two<F>(pub(super) F);
-
-impl<F: Function> Combine<2> for Two<F> {
-    #[inline(always)]
-    fn combine<S: Simd>(self, s: S, x: [S::V; 2]) -> S::V {
-        self.0.apply(s, x[0], x[1])
-    }
-}
-
 /// # Safety
 /// All elements of the lines can be read, and those of the output written, which nobody else uses.
 pub(super) struct LinesKernel<F, const N: usize>(pub(super) Lines, pub(super) F);
+
+impl Lines {
+    /// Computes a function of one number.
+    ///
+    /// # Safety
+    /// As [`LinesKernel`].
+    pub(super) unsafe fn unary(self, instructions: Instructions, unary: Unary) {
+        struct Work(Lines, Instructions);
+        impl WithFunction for Work {
+            type Output = ();
+            fn with<F: Function>(self, function: F) {
+                // SAFETY: the promise that was made to `unary`.
+                unsafe { self.1.run(LinesKernel(self.0, One(function))) }
+            }
+        }
+        with_unary(unary, Work(self, instructions));
+    }
+}
 
 impl<F: Combine<N>, const N: usize> Kernel for LinesKernel<F, N> {
     #[inline(always)]
