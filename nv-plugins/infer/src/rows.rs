@@ -198,6 +198,14 @@ impl ScoredRows {
     }
 }
 
+/// The least number whose logistic function, and so whose share of a softmax, may be as high as `threshold`, and a little less, for
+/// what rounding does: logarithms are spared those below it.
+pub(crate) fn least_logit(threshold: f32) -> f32 {
+    // From about 17 on the function is 1 as far as a float can tell.
+    let most = 15.0;
+    if threshold <= 0.0 { f32::NEG_INFINITY } else { ((threshold / (1.0 - threshold)).ln() - 1e-3).min(most) }
+}
+
 /// The logistic function.
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())

@@ -7,8 +7,8 @@ use nv_plugin_sdk::{
 use crate::activation::{Activation, are_scores, are_shares, sigmoid, softmax};
 use crate::config::ClassifyConfig;
 use crate::network::{self, Misfit, Network};
-use crate::placement::Placement;
 use crate::plan::{ANY_SIZE, BLANK, PictureModel, choose_labels, infer_error, refused, usual_settings};
+use crate::preprocess::Placement;
 use crate::vector::VectorOutput;
 
 /// Tells what a picture is with a neural network from an ONNX file: the kind `classify`.

@@ -8,8 +8,8 @@ use nv_plugin_sdk::{
 
 use crate::config::EmbedConfig;
 use crate::network::{self, Misfit, Network};
-use crate::placement::Placement;
 use crate::plan::{ANY_SIZE, BLANK, PictureModel, infer_error, usual_settings};
+use crate::preprocess::Placement;
 use crate::vector::VectorOutput;
 
 /// The schema of the artifact that has a whole frame's vector: little-endian `f32`.

@@ -6,8 +6,8 @@ use nv_plugin_sdk::{
     BatchCapabilities, BatchEntry, Capabilities, DataKind, Size, StageError, StageErrorKind, StageOutput, Tensor,
 };
 
-use crate::placement::{InputSpec, Placement};
 use crate::plan::{NetworkPlan, infer_error};
+use crate::preprocess::{InputSpec, Placement};
 
 /// A neural network that looks at pictures: what the kinds have in common when they run.
 ///

@@ -10,7 +10,7 @@ use nv_infer::{
 use nv_plugin_sdk::{BuildContext, Name, Size, StageError, StageErrorKind, tracing};
 
 use crate::config::ModelConfig;
-use crate::placement::{InputSpec, Resize};
+use crate::preprocess::{InputSpec, Resize};
 use crate::settings::{ColorOrder, Layers, ModelSettings, Origin, PerChannel, ResizeMode};
 
 /// A model that looks at pictures, as far as the file tells, and what is said of it.

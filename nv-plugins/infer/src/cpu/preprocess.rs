@@ -141,7 +141,7 @@ fn paint_around(input: &PictureInput, target: PixelRect, size: Size, out: &mut [
 }
 
 /// Three planes in the order of red, green and blue, each being the one that `planes` says; they are all different.
-fn by_color<'a>(planes: [&'a mut [f32]; 3], order: [usize; 3]) -> [&'a mut [f32]; 3] {
+fn by_color(planes: [&mut [f32]; 3], order: [usize; 3]) -> [&mut [f32]; 3] {
     let mut planes = planes.map(Some);
     order.map(|plane| planes[plane].take().expect("colours go to different planes"))
 }

@@ -13,7 +13,9 @@ use crate::gpu::readback::{Readbacks, Slot};
 use crate::gpu::shader::{Code, MAX_GROUPS, each, line, number};
 use crate::gpu::tuning::Tuning;
 use crate::plan::{ArrayId, Kind, Plan};
-use crate::rows::{RowColumns, RowGroup, RowLayout, RowSelection, ScoreActivation, ScoreFactor, ScoredRow, ScoredRows};
+use crate::rows::{
+    RowColumns, RowGroup, RowLayout, RowSelection, ScoreActivation, ScoreFactor, ScoredRow, ScoredRows, least_logit,
+};
 
 /// Rows for which there is room at first, for each entry.
 pub(super) const CAPACITY: usize = 1024;
@@ -320,10 +322,9 @@ fn multiply(
     line!(body, "            }}");
     line!(body, "        }}");
     // As on the CPU: functions are spared those that can't be high enough.
-    let is_bounded = *power == 1.0;
-    let bound = if *activation == ScoreActivation::None { "threshold" } else { "logit" };
+    let is_bounded = *activation != ScoreActivation::None && *power == 1.0;
     if is_bounded {
-        line!(body, "        if (number{n} < limits.{bound}) {{ return; }}");
+        line!(body, "        if (number{n} < limits.logit) {{ return; }}");
     }
     let activated = match activation {
         ScoreActivation::None => format!("number{n}"),
@@ -358,12 +359,6 @@ fn multiply(
     };
     line!(body, "        score *= {raised};");
     line!(body, "        if (!(score >= limits.threshold)) {{ return; }}");
-}
-
-/// What the logistic function makes `threshold` of, and a little less, for what rounding does; −∞ where there is no such number.
-fn least_logit(threshold: f32) -> f32 {
-    let logit = (threshold / (1.0 - threshold)).ln() - 1e-3;
-    if logit.is_nan() { f32::NEG_INFINITY } else { logit }
 }
 
 #[cfg(test)]

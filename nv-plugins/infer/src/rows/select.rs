@@ -1,7 +1,8 @@
 //! Selection of rows on the CPU.
 
 use super::{
-    RowGroup, RowLayout, RowOutput, RowSelection, ScoreActivation, ScoreFactor, ScoredRow, ScoredRows, sigmoid,
+    RowGroup, RowLayout, RowOutput, RowSelection, ScoreActivation, ScoreFactor, ScoredRow, ScoredRows, least_logit,
+    sigmoid,
 };
 
 /// Rows that are looked at together: their scores stay in the nearest cache while columns pass by.
@@ -73,12 +74,8 @@ impl Selector {
                 columns(factor, output, numbers, start + i).fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
             })),
         }
-        // Logarithms are spared those that can't be high enough.
-        let least = match factor.activation {
-            ScoreActivation::None => threshold,
-            _ => logit(threshold) - 1e-3,
-        };
-        let bound = if factor.power == 1.0 { least } else { f32::NEG_INFINITY };
+        let is_bounded = factor.activation != ScoreActivation::None && factor.power == 1.0;
+        let bound = if is_bounded { least_logit(threshold) } else { f32::NEG_INFINITY };
         for (i, (score, &number)) in scores.iter_mut().zip(&*best).enumerate() {
             if score.is_nan() || number < bound {
                 *score = f32::NAN;
@@ -90,8 +87,7 @@ impl Selector {
                 ScoreActivation::Softmax => softmax(output, numbers, start + i, number, bound),
             };
             *score *= raised(activated.clamp(0.0, 1.0), factor.power);
-            // NaN is out as well.
-            if !(*score >= threshold) {
+            if *score < threshold {
                 *score = f32::NAN;
             }
         }
@@ -114,11 +110,6 @@ fn raised(score: f32, power: f32) -> f32 {
         0.5 => score.sqrt(),
         power => score.powf(power),
     }
-}
-
-/// The value whose [`sigmoid`] is `score`.
-fn logit(score: f32) -> f32 {
-    (score / (1.0 - score)).ln()
 }
 
 /// The numbers of a row that a factor looks at.
@@ -154,7 +145,10 @@ mod tests {
         ScoreFactor { of: RowColumns { output, columns }, activation, power }
     }
 
-    fn select(selection: &RowSelection, outputs: &[&[f32]]) -> Vec<Vec<(usize, usize, f32, Vec<f32>)>> {
+    /// Place, class, score, numbers.
+    type Found = (usize, usize, f32, Vec<f32>);
+
+    fn select(selection: &RowSelection, outputs: &[&[f32]]) -> Vec<Vec<Found>> {
         assert_eq!(selection.check(), Ok(()));
         let found = Selector::default().select(selection, outputs);
         let rows =

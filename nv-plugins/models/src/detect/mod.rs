@@ -10,8 +10,8 @@ use nv_plugin_sdk::{
 use crate::config::DetectConfig;
 use crate::families::{Candidates, Family, Head};
 use crate::network::{self, Misfit, Network, Trial};
-use crate::placement::Placement;
 use crate::plan::infer_error;
+use crate::preprocess::Placement;
 use nms::suppress;
 use plan::Plan;
 
@@ -127,7 +127,7 @@ impl Reader {
             if self.selections.len() == MAX_SELECTIONS {
                 self.selections.clear();
             }
-            let selection = RowSelection { groups: self.head.rows(input), threshold: self.threshold };
+            let selection = RowSelection { groups: self.head.groups(input), threshold: self.threshold };
             self.selections.push((input, selection));
             self.selections.len() - 1
         });

@@ -43,7 +43,7 @@ impl Head for CenterFace {
         Some(1)
     }
 
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let grid = grid(input, STRIDE);
         vec![RowGroup {
             rows: grid.iter().product(),

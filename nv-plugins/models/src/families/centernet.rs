@@ -78,7 +78,7 @@ impl Head for CenterNet {
     }
 
     /// A row for each cell of each class's map. They share the cells of sizes and offsets.
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let grid = grid(input, STRIDE);
         vec![RowGroup {
             rows: self.classes * grid[0] * grid[1],

@@ -57,7 +57,7 @@ impl Head for FastestDet {
         Ok(())
     }
 
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let (grid, channels) = (grid(input, STRIDE), self.channels.unwrap_or(BEFORE_CLASSES + 1));
         vec![RowGroup {
             rows: grid.iter().product(),

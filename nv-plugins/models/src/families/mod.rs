@@ -81,7 +81,7 @@ pub(crate) trait Head: Send {
 
     /// Looks at what blank pictures gave. Remembers what the file left open: how many values a row has, how many rows there are.
     /// For exports of the model that differ from the published one in values alone: refuses them, or remembers what they are
-    /// and says so in the log. Whether the shapes are those of [`rows`](Self::rows) is not its business.
+    /// and says so in the log. Whether the shapes are those of [`groups`](Self::groups) is not its business.
     ///
     /// # Errors
     /// A sentence that says what the values are instead.
@@ -92,9 +92,9 @@ pub(crate) trait Head: Send {
 
     /// The rows of the outputs for an input of this size: in which shapes they must come, what a row's score is, and which of its
     /// numbers [`decode`](Self::decode) needs.
-    fn rows(&self, input: Size) -> Vec<RowGroup>;
+    fn groups(&self, input: Size) -> Vec<RowGroup>;
 
-    /// Adds what the rows of one entry say, of which there are as many groups as [`rows`](Self::rows) has, in pixels of the
+    /// Adds what the rows of one entry say, of which there are as many groups as [`groups`](Self::groups) has, in pixels of the
     /// network's input, which has the size `input`.
     fn decode(&self, rows: &[ScoredRows], input: Size, found: &mut Candidates);
 }
@@ -241,7 +241,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn decode_with(head: &dyn Head, outputs: &[Tensor], input: Size, threshold: f32) -> Candidates {
-        let selection = RowSelection { groups: head.rows(input), threshold };
+        let selection = RowSelection { groups: head.groups(input), threshold };
         let rows = select_rows(outputs, &selection).unwrap();
         let mut found = Candidates::default();
         head.decode(&rows[0], input, &mut found);
@@ -344,7 +344,7 @@ pub(crate) mod tests {
             let mut head = (family.bind)(&known(&unknown, None)).expect("it may be of the family");
             let outputs = [Tensor::zeros(shape)];
             head.check_blank(&outputs, input).unwrap();
-            let selection = RowSelection { groups: head.rows(input), threshold: 0.5 };
+            let selection = RowSelection { groups: head.groups(input), threshold: 0.5 };
             let rows = select_rows(&outputs, &selection);
             assert!(rows.is_ok_and(|rows| rows[0].iter().all(ScoredRows::is_empty)), "{}", family.name);
         }

@@ -159,7 +159,7 @@ impl Head for NanoDet {
     }
 
     /// A group of all cells, or one for each stride.
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let (classes, values) = (self.classes, 4 * self.bins);
         match &self.outputs {
             Outputs::Joint => {

@@ -209,7 +209,7 @@ impl Head for Ssd {
         Ok(())
     }
 
-    fn rows(&self, _: Size) -> Vec<RowGroup> {
+    fn groups(&self, _: Size) -> Vec<RowGroup> {
         let Shape { boxes, scores: values, count, classes, .. } = self.shape;
         let activation = match self.activation.unwrap_or(Activation::Softmax) {
             Activation::None => ScoreActivation::None,

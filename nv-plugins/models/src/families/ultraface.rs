@@ -55,7 +55,7 @@ impl Head for UltraFace {
         Some(1)
     }
 
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let rows = box_count(input);
         vec![RowGroup {
             rows,

@@ -79,7 +79,7 @@ impl Head for YoloV5 {
         Ok(())
     }
 
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let (rows, width) = (box_count(input, self.strides), self.width.unwrap_or(BEFORE_CLASSES + 1));
         vec![RowGroup {
             rows,

@@ -91,7 +91,7 @@ impl Head for Decoded {
         Ok(())
     }
 
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let (rows, planes) = (Grids::new(input, self.strides).count(), self.planes.unwrap_or(BEFORE_CLASSES + 1));
         vec![RowGroup {
             rows,
@@ -206,7 +206,7 @@ impl Head for Raw {
     }
 
     /// A group for each stride.
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let activation = activation(self.logits.unwrap_or(true));
         let group = |level: &Level| {
             let grid = grid(input, level.stride);

@@ -63,7 +63,7 @@ impl Head for Yolox {
         Ok(())
     }
 
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let (rows, width) = (Grids::new(input, &STRIDES).count(), self.width.unwrap_or(BEFORE_CLASSES + 1));
         vec![RowGroup {
             rows,

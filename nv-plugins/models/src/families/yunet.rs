@@ -51,7 +51,7 @@ impl Head for YuNet {
     }
 
     /// A group for each stride. The score is the geometric mean of class and objectness.
-    fn rows(&self, input: Size) -> Vec<RowGroup> {
+    fn groups(&self, input: Size) -> Vec<RowGroup> {
         let root = |output: usize| ScoreFactor { power: 0.5, ..scores(output, 0..1) };
         let group = |(level, stride): (usize, &u32)| {
             let rows = Grids::new(input, &[*stride]).count();

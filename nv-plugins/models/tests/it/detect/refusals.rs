@@ -2,10 +2,10 @@
 
 use nv_infer::testing::{OnnxBuilder, classifier, constant_model};
 use nv_models::{DetectConfig, Labels, ResizeMode};
-use nv_plugin_sdk::StageErrorKind;
+use nv_plugin_sdk::{BatchProcessor, StageErrorKind};
 
 use super::config;
-use crate::World;
+use crate::{World, entry, plain_frame, run};
 
 /// A YOLOX model of `classes` classes for pictures of 32×32 that finds nothing.
 fn yolox(classes: usize) -> Vec<u8> {
@@ -87,6 +87,23 @@ fn models_that_may_be_of_several_families() {
         StageErrorKind::Resource,
         &["does not answer as yolox does: output \"y\" has the shape 1×3×32×32, 1×21×32 is needed"],
     );
+}
+
+#[test]
+fn answers_that_fit_one_size_alone() {
+    // Of 64×64, in which it is tried.
+    let input = [1.into(), 3.into(), "h".into(), "w".into()];
+    let maps = [("heat", 1), ("sizes", 2), ("offsets", 2), ("points", 10)];
+    let shapes = maps.map(|(_, channels)| [1, channels, 16, 16]);
+    let zeros = [0.0; 10 * 256];
+    let outputs: Vec<_> =
+        maps.iter().zip(&shapes).map(|((name, n), shape)| (*name, &shape[..], &zeros[..*n as usize * 256])).collect();
+    let mut detect = World::new(constant_model(&input, &outputs)).detect(config()).unwrap();
+    assert_eq!(run(&mut detect, &[plain_frame((60, 50), 0)])[0].objects, Some(Vec::new()));
+    let error = detect.process(&mut [entry(plain_frame((90, 40), 0))]).unwrap_err();
+    assert_eq!(error.kind(), StageErrorKind::Fatal);
+    let text = "does not answer as centerface does: output \"heat\" has the shape 1×1×16×16, 1×1×16×24 is needed";
+    assert!(error.to_string().contains(text), "{error}");
 }
 
 #[test]

@@ -154,6 +154,8 @@ fn whole_pixels(frame: Size, region: Option<&BBox>) -> Option<PixelRect> {
 
 #[cfg(test)]
 mod tests {
+    use nv_infer::{PictureChannel, PictureLayout};
+    use nv_plugin_sdk::{FrameHeader, FramePool, PixelFormat};
     use proptest::prelude::*;
 
     use super::*;
@@ -196,6 +198,19 @@ mod tests {
         check([100.0, 0.0, 120.0, 10.0], None);
         check([20.0, 5.0, 10.0, 9.0], None);
         check([f32::NAN, 0.0, 1.0, 1.0], None);
+    }
+
+    #[test]
+    fn a_region_outside_the_frame_is_named() {
+        let header = FrameHeader::new(Size::new(60, 50), PixelFormat::Gray8);
+        let frame = FramePool::new(0).take(header).unwrap().freeze();
+        let same = |plane| PictureChannel { plane, mul: 1.0, add: 0.0 };
+        let picture = PictureInput { layout: PictureLayout::Planar, channels: [same(0), same(1), same(2)], pad: 0 };
+        let spec = InputSpec { size: Some(Size::new(32, 24)), resize: Resize::Stretch, picture };
+        let placed = spec.place(&frame, Some(&BBox::new(13.4, 7.0, 33.9, 24.2))).unwrap();
+        assert_eq!((placed.source, placed.target), (rect([13, 7, 21, 18]), rect([0, 0, 32, 24])));
+        let outside = spec.place(&frame, Some(&BBox::new(70.0, 0.0, 80.0, 10.0))).unwrap_err();
+        assert!(outside.to_string().contains("outside the frame of 60×50"), "{outside}");
     }
 
     proptest! {
