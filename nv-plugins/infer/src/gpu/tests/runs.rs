@@ -25,9 +25,9 @@ fn runs_in_flight_keep_what_is_theirs() {
     let plan = small(exp(), &context, 2);
     let options = ExecutorOptions { max_batch: 2, in_flight: 2, ..ExecutorOptions::default() };
     let mut executor = executor(&context, &plan, options);
-    let first = executor.submit(2, &[&[0.0; 12]]).unwrap();
-    let second = executor.submit(1, &[&[1.0; 6]]).unwrap();
-    let busy = executor.submit(1, &[&[2.0; 6]]).unwrap_err();
+    let first = executor.submit(2, &[&[0.0; 12]], None).unwrap();
+    let second = executor.submit(1, &[&[1.0; 6]], None).unwrap();
+    let busy = executor.submit(1, &[&[2.0; 6]], None).unwrap_err();
     assert_eq!(busy, GpuError::Busy { most: 2 });
     let mut outputs = [vec![0.5]];
     second.finish(&mut outputs).unwrap();
@@ -35,9 +35,9 @@ fn runs_in_flight_keep_what_is_theirs() {
     assert_eq!((outputs[0].len(), outputs[0][0]), (19, 0.5), "they are appended");
     assert!(outputs[0][1..7].iter().all(|v| (v - 1f32.exp()).abs() < 1e-5) && outputs[0][7..] == [1.0; 12]);
     // One that nobody waits for gives its place back.
-    drop(executor.submit(1, &[&[2.0; 6]]).unwrap());
+    drop(executor.submit(1, &[&[2.0; 6]], None).unwrap());
     for wrong in [0, 3] {
-        let error = executor.submit(wrong, &[&vec![0.0; wrong * 6]]).unwrap_err();
+        let error = executor.submit(wrong, &[&vec![0.0; wrong * 6]], None).unwrap_err();
         assert!(matches!(error, GpuError::Invalid { .. }), "{error}");
     }
     let error = executor.run(1, &[&[1.0; 5]], &mut outputs).unwrap_err();
@@ -49,7 +49,7 @@ fn a_device_lost_in_mid_stream_is_replaced() {
     let Some(context) = context("a_device_lost_in_mid_stream_is_replaced") else { return };
     let plan = small(exp(), &context, 1);
     let mut first = executor(&context, &plan, ExecutorOptions::default());
-    let in_flight = first.submit(1, &[&[0.0; 6]]).unwrap();
+    let in_flight = first.submit(1, &[&[0.0; 6]], None).unwrap();
     context.destroy();
     let mut outputs = [Vec::new()];
     // What was on its way may still have come through.
