@@ -9,22 +9,26 @@
 use crate::cpu::simd::{Instructions, Kernel, Simd};
 use crate::picture::{Axis, PictureChannel, Tap, YuvToRgb};
 
-/// A loop to be compiled for each instruction set.
-struct Loop<F>(F);
+/// A loop to be compiled for each instruction set. Implementations are `#[inline(always)]`: closures are not inlined into what is
+/// compiled for a set, and would be left with the least that all machines have.
+trait Loop {
+    fn run(self);
+}
 
-impl<F: FnOnce()> Kernel for Loop<F> {
+struct Compiled<L>(L);
+
+impl<L: Loop> Kernel for Compiled<L> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self, _: S) {
-        (self.0)();
+        self.0.run();
     }
 }
 
-#[inline(always)]
-fn compiled_for(instructions: Option<Instructions>, body: impl FnOnce()) {
+fn run(instructions: Option<Instructions>, body: impl Loop) {
     match instructions {
         // SAFETY: the loop has no pointers of which anything would have to be promised.
-        Some(instructions) => unsafe { instructions.run(Loop(body)) },
-        None => body(),
+        Some(instructions) => unsafe { instructions.run(Compiled(body)) },
+        None => body.run(),
     }
 }
 
@@ -70,24 +74,37 @@ impl Columns {
             Self::Pairs { first, weights, end } => {
                 assert!(source.len() >= *end, "a line has all of its samples");
                 assert!(out.len() == first.len() && first.len() == weights.len(), "a sample for each column");
-                compiled_for(instructions, || {
-                    let columns = first.chunks(FETCHED).zip(weights.chunks(FETCHED));
-                    for ((first, weights), out) in columns.zip(out.chunks_mut(FETCHED)) {
-                        let mut pairs = [[0u8; 2]; FETCHED];
-                        for (pair, &first) in pairs.iter_mut().zip(first) {
-                            // SAFETY: both are among the `end` samples that are there.
-                            *pair = unsafe { source.as_ptr().add(first as usize).cast::<[u8; 2]>().read() };
-                        }
-                        for ((out, pair), weight) in out.iter_mut().zip(&pairs).zip(weights) {
-                            *out = weighed(*pair, *weight);
-                        }
-                    }
-                });
+                run(instructions, Stretch { first, weights, source, out });
             }
             Self::Apart(taps) => {
                 for (out, tap) in out.iter_mut().zip(taps) {
                     *out = weighed(tap.at.map(|at| source[at as usize]), tap.weight);
                 }
+            }
+        }
+    }
+}
+
+struct Stretch<'a> {
+    /// Each with a sample after it that `source` has too.
+    first: &'a [u32],
+    weights: &'a [[i16; 2]],
+    source: &'a [u8],
+    out: &'a mut [i16],
+}
+
+impl Loop for Stretch<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let columns = self.first.chunks(FETCHED).zip(self.weights.chunks(FETCHED));
+        for ((first, weights), out) in columns.zip(self.out.chunks_mut(FETCHED)) {
+            let mut pairs = [[0u8; 2]; FETCHED];
+            for (pair, &first) in pairs.iter_mut().zip(first) {
+                // SAFETY: both samples are there.
+                *pair = unsafe { self.source.as_ptr().add(first as usize).cast::<[u8; 2]>().read() };
+            }
+            for ((out, pair), weight) in out.iter_mut().zip(&pairs).zip(weights) {
+                *out = weighed(*pair, *weight);
             }
         }
     }
@@ -104,15 +121,32 @@ fn weighed(samples: [u8; 2], weights: [i16; 2]) -> i16 {
 pub(super) fn between_rows(
     instructions: Option<Instructions>,
     [upper, lower]: [&[i16]; 2],
-    weight: [i16; 2],
+    weights: [i16; 2],
     out: &mut [i16],
 ) {
-    compiled_for(instructions, || {
-        let part = |sample: i16, weight: i16| (i32::from(sample) * i32::from(weight)) >> 16;
-        for ((out, &upper), &lower) in out.iter_mut().zip(upper).zip(lower) {
-            *out = (part(upper, weight[0]) + part(lower, weight[1])) as i16;
+    run(instructions, Between { upper, lower, weights, out });
+}
+
+struct Between<'a> {
+    upper: &'a [i16],
+    lower: &'a [i16],
+    weights: [i16; 2],
+    out: &'a mut [i16],
+}
+
+impl Loop for Between<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let [of_upper, of_lower] = self.weights;
+        for ((out, &upper), &lower) in self.out.iter_mut().zip(self.upper).zip(self.lower) {
+            *out = (part(upper, of_upper) + part(lower, of_lower)) as i16;
         }
-    });
+    }
+}
+
+#[inline(always)]
+fn part(sample: i16, weight: i16) -> i32 {
+    (i32::from(sample) * i32::from(weight)) >> 16
 }
 
 /// The stored sample that this one rounds to.
@@ -123,34 +157,56 @@ fn rounded(sample: i16) -> f32 {
 
 /// A row of one colour channel.
 pub(super) fn plain_row(instructions: Option<Instructions>, samples: &[i16], channel: PictureChannel, out: &mut [f32]) {
-    compiled_for(instructions, || {
-        for (out, &sample) in out.iter_mut().zip(samples) {
-            *out = channel.apply(rounded(sample));
+    run(instructions, Plain { samples, channel, out });
+}
+
+struct Plain<'a> {
+    samples: &'a [i16],
+    channel: PictureChannel,
+    out: &'a mut [f32],
+}
+
+impl Loop for Plain<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for (out, &sample) in self.out.iter_mut().zip(self.samples) {
+            *out = self.channel.apply(rounded(sample));
         }
-    });
+    }
 }
 
 /// A row of red, green and blue from one of Y, Cb and Cr.
 pub(super) fn color_row(
     instructions: Option<Instructions>,
     yuv: &YuvToRgb,
-    [y, cb, cr]: [&[i16]; 3],
+    samples: [&[i16]; 3],
     channels: [PictureChannel; 3],
-    [r, g, b]: [&mut [f32]; 3],
+    out: [&mut [f32]; 3],
 ) {
-    let n = r.len();
-    // Slices of one length, and copies, so that the compiler sees that writing a row changes nothing else.
-    let (g, b, y, cb, cr) = (&mut g[..n], &mut b[..n], &y[..n], &cb[..n], &cr[..n]);
-    let yuv = *yuv;
-    let [to_r, to_g, to_b] = channels;
-    compiled_for(instructions, || {
+    run(instructions, Color { yuv: *yuv, samples, channels, out });
+}
+
+struct Color<'a> {
+    yuv: YuvToRgb,
+    samples: [&'a [i16]; 3],
+    channels: [PictureChannel; 3],
+    out: [&'a mut [f32]; 3],
+}
+
+impl Loop for Color<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { yuv, samples: [y, cb, cr], channels: [to_r, to_g, to_b], out: [r, g, b] } = self;
+        let n = r.len();
+        // Slices of one length, so that the compiler sees that all are there.
+        let (g, b, y, cb, cr) = (&mut g[..n], &mut b[..n], &y[..n], &cb[..n], &cr[..n]);
         for i in 0..n {
             let [red, green, blue] = yuv.rgb([rounded(y[i]), rounded(cb[i]), rounded(cr[i])]);
             r[i] = to_r.apply(red);
             g[i] = to_g.apply(green);
             b[i] = to_b.apply(blue);
         }
-    });
+    }
 }
 
 /// Rows of three planes as pixels.
