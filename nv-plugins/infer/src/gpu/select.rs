@@ -289,7 +289,7 @@ fn text(
         line!(body, "        for (var c = 0u; c < {count}u; c++) {{ records[record + {n}u + c] = {value}; }}");
         n += count;
     }
-    let (main, groups, workgroup) = each(tuning.workgroup, group.rows, &body);
+    let (main, groups, workgroup) = each(tuning.workgroup_for(group.rows), group.rows, &body);
     let source = format!(
         "{limits}{head}@compute @workgroup_size({workgroup})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{

@@ -238,7 +238,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     /// Ends a kernel that does the same for each `i` below `count`.
     fn finish_each(self, label: &'static str, count: usize, body: &Code) -> Program {
-        let (code, groups, workgroup) = each(self.tuning.workgroup, count, body);
+        let (code, groups, workgroup) = each(self.tuning.workgroup_for(count), count, body);
         self.finish(label, workgroup, code, groups)
     }
 }

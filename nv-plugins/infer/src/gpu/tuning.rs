@@ -7,7 +7,7 @@ use crate::gpu::adapter::{AdapterDescription, AdapterFamily};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tuning {
     pub(super) family: ConvFamily,
-    /// Invocations in a workgroup, where they have nothing to do with one another.
+    /// Invocations in a workgroup, where they have nothing to do with one another; the fewest.
     pub(super) workgroup: usize,
     /// Whether weights go into a uniform buffer where they fit in.
     pub(super) uniform_weights: bool,
@@ -42,7 +42,17 @@ pub(crate) enum Space {
     },
 }
 
+/// Invocations in a workgroup, usually.
+const LARGE: usize = 64;
+
 impl Tuning {
+    /// Invocations in a workgroup of `count` in all, each of which does little: to begin a workgroup takes llvmpipe a tenth of a
+    /// microsecond. No more than one of 32 should be idle.
+    pub(super) fn workgroup_for(&self, count: usize) -> usize {
+        let idle = count.next_multiple_of(LARGE) * 32 > count.next_multiple_of(self.workgroup) * 33;
+        if idle { self.workgroup } else { LARGE.max(self.workgroup) }
+    }
+
     /// Where `len` fours of weights go. There are but two lengths of uniform buffers, for the sake of few kernels.
     pub(super) fn space(&self, len: usize) -> Space {
         let fits = |class: &usize| len <= *class && class * 16 <= self.max_uniform_bytes;
@@ -64,7 +74,7 @@ impl Tuning {
         let is_llvmpipe = adapter.family == AdapterFamily::Llvmpipe;
         Self {
             family,
-            workgroup: if is_llvmpipe { 16 } else { 64 },
+            workgroup: if is_llvmpipe { 16 } else { LARGE },
             // llvmpipe reads them in half the time.
             uniform_weights: family != ConvFamily::Shared,
             max_uniform_bytes: (limits.max_uniform_buffer_binding_size as usize).min(1 << 16),

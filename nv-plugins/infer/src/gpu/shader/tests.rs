@@ -86,6 +86,30 @@ fn pools_are_their_definition() {
     run.unwrap();
 }
 
+/// Two blocks of four planes of 8, to where a pixel's four lie side by side and back; also with rows backward, from places that
+/// are no multiples of four, and with a row too many for squares.
+#[test]
+fn planes_become_blocks_and_blocks_planes() {
+    let Some(context) = context("planes_become_blocks_and_blocks_planes") else { return };
+    let check_copy = |rows: usize, input: View, output: View| {
+        for arrays in [[floats(1, 80), blank(Kind::Float, 80)], [ints(1, 80), blank(Kind::Int, 80)]] {
+            let (inputs, output) = (vec![input.clone()], output.clone());
+            check(
+                &context,
+                Action::Map(Map { function: Function::Copy, dims: vec![2, rows, 4], inputs, output }),
+                &arrays,
+            );
+        }
+    };
+    let (planes, blocks) = ([32, 1, 8], [32, 4, 1]);
+    check_copy(8, view(0, 0, &planes), view(1, 0, &blocks));
+    check_copy(8, view(0, 0, &blocks), view(1, 0, &planes));
+    check_copy(8, view(0, 4, &planes), view(1, 12, &blocks));
+    check_copy(8, view(0, 36, &[-32, 1, 8]), view(1, 28, &[32, -4, 1]));
+    check_copy(8, view(0, 3, &planes), view(1, 0, &blocks));
+    check_copy(7, view(0, 0, &blocks), view(1, 0, &planes));
+}
+
 /// Each function on 24 elements that lie one after another, which go by fours, and on 7 that are apart.
 #[test]
 fn functions_are_those_of_the_cpu() {
