@@ -56,6 +56,32 @@ pub(crate) fn whole(size: Size) -> PixelRect {
     PixelRect { x: 0, y: 0, width: size.width, height: size.height }
 }
 
+/// Holds what `stretched` makes of a whole frame, as three planes, against OpenCV.
+pub(crate) fn check_as_opencv(stretched: impl Fn(&Frame, Size) -> Vec<f32>) {
+    // Expected: of r = cv2.resize(picture, size), the sum of all samples, the sum of each times its index modulo 251, and
+    // the pixel at row 3, column 5.
+    let check = |(width, height): (usize, usize), sum: u64, weighted: u64, pixel: [u8; 3]| {
+        let picture = frame(PixelFormat::Rgb8, (53, 37), ColorInfo::default(), pattern);
+        let planes = stretched(&picture, Size::new(width as u32, height as u32));
+        let at = |x: usize, y: usize, c: usize| planes[(c * height + y) * width + x];
+        assert_eq!([0, 1, 2].map(|c| at(5, 3, c) as u8), pixel, "{width}×{height}");
+        let places = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| (x, y, c))));
+        let mut sums = (0, 0);
+        for (i, (x, y, c)) in places.enumerate() {
+            let value = at(x, y, c);
+            assert_eq!(value.fract(), 0.0, "a stored picture has whole samples");
+            sums.0 += value as u64;
+            sums.1 += value as u64 * (i as u64 % 251);
+        }
+        assert_eq!(sums, (sum, weighted), "{width}×{height}");
+    };
+    check((40, 30), 457_230, 56_177_371, [141, 170, 200]);
+    check((20, 20), 152_636, 18_429_964, [20, 49, 58]);
+    check((80, 50), 1_524_298, 191_920_820, [82, 111, 140]);
+    check((53, 37), 748_092, 91_929_896, [149, 178, 207]);
+    check((26, 18), 177_488, 21_372_504, [206, 180, 82]);
+}
+
 impl PixelRect {
     /// Whether all of it is in another.
     pub(crate) fn is_within(self, other: Self) -> bool {
