@@ -3,6 +3,8 @@
 //! - [`Model`]: an ONNX file that was read and understood: its inputs, outputs, operators and metadata.
 //! - [`GraphReport`]: what our own engine's front end makes of a model's graph: what it fuses, costs and takes.
 //! - [`Session`]: computes a model's outputs, on the [`Device`] that [`SessionOptions`] ask for; its [`Engine`] says what does it.
+//! - [`Pictures`]: parts of frames as a session's input; it brings them to the network's size, colours and numbers.
+//! - [`RowSelection`]: which rows of a detector's outputs are worth reading; [`ScoredRows`] are what comes back.
 //! - [`DeviceReport`]: what there is to run on, and what [`Device::Auto`] comes to.
 //! - [`InferError`]: what can be wrong with a file, a device, an input or a run, with a [`kind`](InferError::kind).
 //!

@@ -45,14 +45,14 @@ impl Default for SessionOptions {
 /// # Batches
 /// The outermost dimension of every input and output is the batch. Any number of entries can be given to
 /// [`run`](Self::run): each gets bit for bit the result that it would get alone. Where the model's own batch is 1 or
-/// open, entries are computed one after the other, because CPU kernels gain nothing from a batch and choose other
-/// summation orders for it. Where the file fixes a batch of n > 1, entries go in groups of n, the last one filled up with
-/// zeros whose results are thrown away.
+/// open, the CPU computes entries one after the other, since its kernels gain nothing from a batch. A GPU computes up to
+/// [`max_batch`](SessionOptions::max_batch) at once, and of more the next are on their way meanwhile. Where the file fixes a
+/// batch of n > 1, entries go in groups of n, the last one filled up with zeros whose results are thrown away.
 ///
 /// With [`Batching::Whole`] none of this holds: the graph is computed once, as the file declares it.
 ///
 /// # Threads
-/// `run` takes `&self` and blocks; a session can be shared, but calls then compete for its threads.
+/// Runs take `&self` and block; a session can be shared, but one call then waits for the other.
 pub struct Session {
     model: Model,
     runner: Runner,

@@ -55,13 +55,11 @@ impl Kernels {
     }
 
     /// From now on no shader of this label compiles, not even one that was compiled before.
-    #[cfg(test)]
     pub(crate) fn break_shaders(&self, label: &'static str) {
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(label);
     }
 
     /// The shader, or in its place one that no driver takes.
-    #[cfg(test)]
     fn injected<'a>(&self, shader: Shader<'a>) -> Shader<'a> {
         let broken = *self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         let source = if broken == Some(shader.label) { "fn main() { broken }" } else { shader.source };
