@@ -236,7 +236,8 @@ fn wanted(kind: AdapterKind) -> wgpu::Features {
         | wgpu::Features::PIPELINE_CACHE;
     match kind {
         // Frames are written straight into a buffer of the GPU. Over a bus that would be slow for whoever reads it.
-        AdapterKind::Integrated | AdapterKind::Software => all | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+        AdapterKind::Integrated => all | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+        AdapterKind::Software => all | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::SHADER_INT64,
         _ => all,
     }
 }

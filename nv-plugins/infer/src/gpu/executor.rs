@@ -120,7 +120,7 @@ impl Executor {
         weights: &Weights,
         options: ExecutorOptions,
     ) -> Result<Self, GpuError> {
-        let tuning = Tuning::of(context.description(), &context.device().limits());
+        let tuning = Tuning::of(context.description(), context.device());
         Self::tuned(context, plan, weights, options, &tuning)
     }
 

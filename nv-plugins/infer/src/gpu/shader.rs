@@ -115,6 +115,32 @@ impl Element {
     }
 }
 
+/// How a binding has what a kernel takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    AsTaken(Element),
+    /// Four numbers as two words, of which each has two.
+    Pairs,
+}
+
+impl Stored {
+    fn text(self) -> &'static str {
+        match self {
+            Self::AsTaken(element) => element.text(),
+            Self::Pairs => "vec2<u64>",
+        }
+    }
+}
+
+/// Between four numbers and the two words that they are stored as, the first of two in the lower half.
+const PAIRS: &str = "fn unpaired(words: vec2<u64>) -> vec4<u32> {
+    return vec4<u32>(u32(words.x), u32(words.x >> 32u), u32(words.y), u32(words.y >> 32u));
+}
+fn paired(n: vec4<u32>) -> vec2<u64> {
+    return vec2<u64>(u64(n.x) | (u64(n.y) << 32u), u64(n.z) | (u64(n.w) << 32u));
+}
+";
+
 /// Lines of WGSL.
 #[derive(Debug, Default)]
 pub(super) struct Code(pub(super) String);
@@ -164,13 +190,51 @@ impl<'a> Draft<'a> {
         (constant || whole(self.arrays[id.index()].len)) && whole(offset) && strides.all(|s| s % 4 == 0)
     }
 
-    /// Binds an array under a name. The kernel finds the view's first element of its entry at `{name}_at`.
+    /// Binds an array that the kernel reads. It has the view's first element of its entry at `{name}_at`, and gets elements by
+    /// `load_{name}(i)`.
     ///
     /// All are bound as writable, since arrays that a kernel reads share a buffer with the one that it writes.
-    fn array(&mut self, name: &str, id: ArrayId, offset: usize, element: Element) {
-        let (binding, ty) = (self.operands.len() + 1, element.text());
+    fn input(&mut self, name: &str, id: ArrayId, offset: usize, element: Element) {
         let access = if self.arrays[id.index()].constant.is_some() { "read" } else { "read_write" };
-        line!(self.head, "@group(0) @binding({binding}) var<storage, {access}> {name}: array<{ty}>;");
+        let variable = format!("var<storage, {access}> {name}");
+        let stored = self.stored(element);
+        self.declare(&variable, &format!("array<{}>", stored.text()));
+        self.declare_load(name, element, stored);
+        self.place(name, id, offset, element);
+    }
+
+    /// Binds the array that the kernel writes, as [`input`](Self::input); it also puts elements by `store_{name}(i, value)`.
+    fn output(&mut self, name: &str, id: ArrayId, offset: usize, element: Element) {
+        self.input(name, id, offset, element);
+        let value = match self.stored(element) {
+            Stored::AsTaken(_) => "value",
+            Stored::Pairs => "paired(bitcast<vec4<u32>>(value))",
+        };
+        line!(self.head, "fn store_{name}(i: u32, value: {}) {{ {name}[i] = {value}; }}", element.text());
+    }
+
+    /// Declares the next binding.
+    fn declare(&mut self, variable: &str, ty: &str) {
+        line!(self.head, "@group(0) @binding({}) {variable}: {ty};", self.operands.len() + 1);
+    }
+
+    fn declare_load(&mut self, name: &str, element: Element, stored: Stored) {
+        let ty = element.text();
+        let value = match stored {
+            Stored::AsTaken(_) => format!("{name}[i]"),
+            Stored::Pairs => format!("bitcast<{ty}>(unpaired({name}[i]))"),
+        };
+        line!(self.head, "fn load_{name}(i: u32) -> {ty} {{ return {value}; }}");
+    }
+
+    fn stored(&self, element: Element) -> Stored {
+        match element {
+            Element::Four(_) if self.tuning.pairs => Stored::Pairs,
+            element => Stored::AsTaken(element),
+        }
+    }
+
+    fn place(&mut self, name: &str, id: ArrayId, offset: usize, element: Element) {
         let n = self.placed;
         line!(self.begin, "    let {name}_at = place[{n}].x + group.z * place[{n}].y;");
         self.placed += 1;
@@ -179,8 +243,7 @@ impl<'a> Draft<'a> {
 
     /// Binds numbers of the step itself, as an array of `ty`.
     fn table(&mut self, name: &str, ty: &str, words: Vec<u32>) {
-        let binding = self.operands.len() + 1;
-        line!(self.head, "@group(0) @binding({binding}) var<storage, read> {name}: array<{ty}>;");
+        self.declare(&format!("var<storage, read> {name}"), &format!("array<{ty}>"));
         self.operands.push(Operand::Table(words.into()));
     }
 
@@ -196,19 +259,20 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Binds weights of the step, which are `len` fours, under a name.
+    /// Binds weights of the step, which are `len` fours, under a name. The kernel gets them by `load_{name}(i)`.
     fn weights(&mut self, name: &str, packing: Packing, len: usize) {
-        let binding = self.operands.len() + 1;
-        let space = self.tuning.space(len);
+        let element = Element::Four(Kind::Float);
+        let (space, stored) = (self.tuning.space(len), self.stored(element));
         match space {
             // Its length is part of the text.
             Space::Uniform { len } => {
-                line!(self.head, "@group(0) @binding({binding}) var<uniform> {name}: array<vec4<f32>, {len}>;");
+                self.declare(&format!("var<uniform> {name}"), &format!("array<{}, {len}>", stored.text()));
             }
             Space::Storage => {
-                line!(self.head, "@group(0) @binding({binding}) var<storage, read> {name}: array<vec4<f32>>;");
+                self.declare(&format!("var<storage, read> {name}"), &format!("array<{}>", stored.text()));
             }
         }
+        self.declare_load(name, element, stored);
         self.operands.push(Operand::Weights { packing, space });
     }
 
@@ -221,11 +285,12 @@ impl<'a> Draft<'a> {
         for (i, (name, _)) in self.sizes.iter().enumerate() {
             line!(sizes, "    let {name} = place[{}].{};", self.placed + i / 4, LANES[i % 4]);
         }
+        let pairs = if head.contains("paired(") { PAIRS } else { "" };
         let subgroup =
             if body.0.contains("subgroup_lane") { ", @builtin(subgroup_invocation_id) subgroup_lane: u32" } else { "" };
         let source = format!(
             "@group(0) @binding(0) var<uniform> place: array<vec4<u32>, {n}>;
-{head}@compute @workgroup_size({workgroup})
+{pairs}{head}@compute @workgroup_size({workgroup})
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32{subgroup}) {{
 {begin}{sizes}{body}}}
 ",

@@ -22,7 +22,7 @@ pub(crate) fn context(test: &str) -> Option<Arc<Context>> {
 
 /// The adapter's own rules, with another family of convolutions.
 pub(crate) fn tuning(context: &Context, family: Option<ConvFamily>) -> Tuning {
-    let own = Tuning::of(context.description(), &context.device().limits());
+    let own = Tuning::of(context.description(), context.device());
     match family {
         Some(family) => own.with(family),
         None => own,

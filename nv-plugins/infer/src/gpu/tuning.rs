@@ -9,6 +9,8 @@ pub(crate) struct Tuning {
     pub(super) family: ConvFamily,
     /// Invocations in a workgroup, where they have nothing to do with one another; the fewest.
     pub(super) workgroup: usize,
+    /// Whether fours of numbers are moved as pairs in 64-bit words. Of those a device must be capable.
+    pub(super) pairs: bool,
     /// Whether weights go into a uniform buffer where they fit in.
     pub(super) uniform_weights: bool,
     /// The most bytes in a uniform buffer.
@@ -63,7 +65,8 @@ impl Tuning {
     }
 
     /// The rules for an adapter.
-    pub(crate) fn of(adapter: &AdapterDescription, limits: &wgpu::Limits) -> Self {
+    pub(crate) fn of(adapter: &AdapterDescription, device: &wgpu::Device) -> Self {
+        let limits = device.limits();
         // Eight lanes hold 32 weights.
         let broadcasts = adapter.subgroup_size.is_some_and(|[least, _]| least >= 8);
         let family = match adapter.family {
@@ -75,6 +78,8 @@ impl Tuning {
         Self {
             family,
             workgroup: if is_llvmpipe { 16 } else { LARGE },
+            // llvmpipe loads and stores in a loop over its lanes, which goes round as often for two numbers as for one.
+            pairs: is_llvmpipe && device.features().contains(wgpu::Features::SHADER_INT64),
             // llvmpipe reads them in half the time.
             uniform_weights: family != ConvFamily::Shared,
             max_uniform_bytes: (limits.max_uniform_buffer_binding_size as usize).min(1 << 16),
@@ -84,9 +89,9 @@ impl Tuning {
         }
     }
 
-    /// The same with another family.
+    /// The same with another family, as for a device that has no 64-bit words.
     #[cfg(test)]
     pub(crate) fn with(self, family: ConvFamily) -> Self {
-        Self { family, ..self }
+        Self { family, pairs: false, ..self }
     }
 }

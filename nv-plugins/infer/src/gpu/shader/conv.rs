@@ -37,10 +37,10 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     };
     let packing = Packing::Tiles { tile: cut.tile, inner, planar };
     let element = if planar { Element::One(Kind::Float) } else { Element::Four(Kind::Float) };
-    draft.array("x", step.input.array, step.input.offset, element);
-    draft.array("out", step.output.array, step.output.offset, Element::Four(Kind::Float));
+    draft.input("x", step.input.array, step.input.offset, element);
+    draft.output("out", step.output.array, step.output.offset, Element::Four(Kind::Float));
     if let Some((picture, _)) = &step.residual {
-        draft.array("res", picture.array, picture.offset, Element::Four(Kind::Float));
+        draft.input("res", picture.array, picture.offset, Element::Four(Kind::Float));
     }
     draft.weights("w", packing, packing.len(step));
     let tails = Packing::Tails { tile: cut.tile };
@@ -251,11 +251,11 @@ impl Writer<'_> {
     fn load(&self, code: &mut Code, [name, array, base]: [&str; 3], count: usize) -> Vec<String> {
         if self.broadcast {
             for load in 0..count.div_ceil(8) {
-                line!(code, "        let {name}{load} = {array}[{base} + {}u + (subgroup_lane & 7u)];", load * 8);
+                line!(code, "        let {name}{load} = load_{array}({base} + {}u + (subgroup_lane & 7u));", load * 8);
             }
             (0..count).map(|n| format!("subgroupBroadcast({name}{}, {}u)", n / 8, n % 8)).collect()
         } else {
-            (0..count).map(|n| format!("{array}[{base} + {n}u]")).collect()
+            (0..count).map(|n| format!("load_{array}({base} + {n}u)")).collect()
         }
     }
 
@@ -307,7 +307,7 @@ impl Writer<'_> {
     fn read(&self, code: &mut Code) {
         if self.cut.flat {
             for j in 0..self.cut.pixels {
-                line!(code, "        var x{j} = x[x_at + c * x_block + q{j} * x_column];");
+                line!(code, "        var x{j} = load_x(x_at + c * x_block + q{j} * x_column);");
                 self.cut_channels(code, &format!("x{j}"));
             }
             return;
@@ -317,7 +317,7 @@ impl Writer<'_> {
             let conditions = [(0, "is_row".to_owned()), (1, format!("m{offset}"))];
             let conditions: Vec<_> =
                 conditions.into_iter().filter(|(axis, _)| self.can_miss(*axis)).map(|(_, text)| text).collect();
-            let value = format!("x[line + o{offset}]");
+            let value = format!("load_x(line + o{offset})");
             if conditions.is_empty() {
                 line!(code, "        var x{offset} = {value};");
             } else {
@@ -393,12 +393,12 @@ impl Writer<'_> {
             }
             for q in 0..quads {
                 let r = if self.step.residual.is_some() {
-                    format!("res[other + {q}u * res_block]")
+                    format!("load_res(other + {q}u * res_block)")
                 } else {
                     "F(0.0)".into()
                 };
                 let s = if slopes { format!("slope{q}") } else { "F(0.0)".into() };
-                let store = format!("out[to + {q}u * out_block] = finish(c{q}_{j}, {r}, {s});");
+                let store = format!("store_out(to + {q}u * out_block, finish(c{q}_{j}, {r}, {s}));");
                 if self.is_ragged() {
                     line!(code, "        if (group.y * {quads}u + {q}u < blocks) {{ {store} }}");
                 } else {

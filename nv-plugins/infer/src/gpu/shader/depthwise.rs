@@ -19,10 +19,10 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     let patch = patch(step, draft.tuning);
     let (input, output) = (&step.input, &step.output);
     let four = Element::Four(Kind::Float);
-    draft.array("x", input.array, input.offset, four);
-    draft.array("out", output.array, output.offset, four);
+    draft.input("x", input.array, input.offset, four);
+    draft.output("out", output.array, output.offset, four);
     if let Some((picture, _)) = &step.residual {
-        draft.array("res", picture.array, picture.offset, four);
+        draft.input("res", picture.array, picture.offset, four);
     }
     draft.weights("w", Packing::Depthwise, Packing::Depthwise.len(step));
     conv::epilogue_function(step, &mut draft);
@@ -111,7 +111,7 @@ impl Writer<'_> {
         let first = if self.unrolled { 0 } else { taps };
         if broadcast {
             for load in first / 8..len.div_ceil(8) {
-                line!(code, "    let v{load} = w[at + {}u + (subgroup_lane & 7u)];", load * 8);
+                line!(code, "    let v{load} = load_w(at + {}u + (subgroup_lane & 7u));", load * 8);
             }
         }
         for n in first..len {
@@ -123,7 +123,7 @@ impl Writer<'_> {
             if broadcast {
                 line!(code, "    let {name} = subgroupBroadcast(v{}, {}u);", n / 8, n % 8);
             } else {
-                line!(code, "    let {name} = w[at + {n}u];");
+                line!(code, "    let {name} = load_w(at + {n}u);");
             }
         }
     }
@@ -150,8 +150,8 @@ impl Writer<'_> {
             line!(code, "        let s = ix + k * {};", step.dilation[1]);
             line!(code, "        let inside = r >= 0 && r < i32(x_height) && s >= 0 && s < i32(x_width);");
             line!(code, "        let pixel = {row} + u32(clamp(s, 0, i32(x_width) - 1)) * x_column;");
-            line!(code, "        let value = select(F(0.0), x[x_at + group.y * x_block + pixel], inside);");
-            line!(code, "        c0_0 = fma(w[at + u32(j * {columns} + k)], value, c0_0);");
+            line!(code, "        let value = select(F(0.0), load_x(x_at + group.y * x_block + pixel), inside);");
+            line!(code, "        c0_0 = fma(load_w(at + u32(j * {columns} + k)), value, c0_0);");
             line!(code, "    }} }}");
             return;
         }
@@ -161,7 +161,7 @@ impl Writer<'_> {
             line!(code, "        let is_row = r >= 0 && r < i32(x_height);");
             line!(code, "        let line = x_at + group.y * x_block + {row};");
             for column in offsets(step, self.patch, 1) {
-                line!(code, "        let x{column} = select(F(0.0), x[line + o{column}], is_row && m{column});");
+                line!(code, "        let x{column} = select(F(0.0), load_x(line + o{column}), is_row && m{column});");
             }
             for y in 0..self.patch[0] {
                 let Some(tap) = self.tap(0, y, offset) else { continue };
@@ -191,10 +191,10 @@ impl Writer<'_> {
             for x in 0..self.patch[1] {
                 let at = |name: &str| {
                     let pixel = format!("(y0 + {y}u) * {name}_row + (x0 + {x}u) * {name}_column");
-                    format!("{name}[{name}_at + group.y * {name}_block + {pixel}]")
+                    format!("{name}_at + group.y * {name}_block + {pixel}")
                 };
-                let r = if self.step.residual.is_some() { at("res") } else { "F(0.0)".into() };
-                let store = format!("{} = finish(c{y}_{x}, {r}, {slope});", at("out"));
+                let r = if self.step.residual.is_some() { format!("load_res({})", at("res")) } else { "F(0.0)".into() };
+                let store = format!("store_out({}, finish(c{y}_{x}, {r}, {slope}));", at("out"));
                 line!(code, "        if (y0 + {y}u < out_height && x0 + {x}u < out_width) {{ {store} }}");
             }
         }

@@ -8,8 +8,8 @@ pub(super) fn program(step: &Gather, mut draft: Draft<'_>) -> Option<Program> {
     let Some(Values::Ints(indices)) = &draft.arrays[step.indices.array.index()].constant else { return None };
     let picks = picks(step, indices)?;
     let kind = draft.kind(step.output.array);
-    draft.array("data", step.data.array, step.data.offset, Element::One(kind));
-    draft.array("out", step.output.array, step.output.offset, Element::One(kind));
+    draft.input("data", step.data.array, step.data.offset, Element::One(kind));
+    draft.output("out", step.output.array, step.output.offset, Element::One(kind));
     draft.table("picks", "u32", picks);
     let (o, p) = (step.outer.len(), step.picked.len());
     let dims = [&step.outer[..], &step.picked, &step.inner].concat();
@@ -28,7 +28,7 @@ pub(super) fn program(step: &Gather, mut draft: Draft<'_>) -> Option<Program> {
     let inner = along(o + p..dims.len(), &strides[o + 1..]);
     let start = position(&position("data_at", "d", &outer, 1), "d", &inner, 1);
     let to = position("out_at", "d", &step.output.strides, 1);
-    line!(body, "    out[{to}] = data[{start} + pick * {}u];", strides[o] as u32);
+    line!(body, "    store_out({to}, load_data({start} + pick * {}u));", strides[o] as u32);
     Some(draft.finish_each("Gather", dims.iter().product(), &body))
 }
 

@@ -20,14 +20,20 @@ pub(super) fn program(step: &Map, mut draft: Draft<'_>) -> Program {
     coordinates(&mut body, "i", "d", &dims);
     for (name, view) in ["a", "b", "c"].into_iter().zip(&step.inputs) {
         let ty = if draft.kind(view.array) == Kind::Float { "F" } else { "I" };
-        let places = Places::bind(&mut draft, &mut body, &format!("{name}_in"), view, wide);
-        line!(body, "    let {name} = {ty}({});", places.0.join(", "));
+        let name_in = format!("{name}_in");
+        let (element, places) = places(&draft, &mut body, &name_in, view, wide);
+        draft.input(&name_in, view.array, view.offset, element);
+        let values: Vec<_> = places.iter().map(|place| format!("load_{name_in}({place})")).collect();
+        // One that is repeated is read once.
+        let count = if places.iter().all(|place| *place == places[0]) { 1 } else { values.len() };
+        line!(body, "    let {name} = {ty}({});", values[..count].join(", "));
     }
-    let places = Places::bind(&mut draft, &mut body, "out", &step.output, wide);
+    let (element, places) = places(&draft, &mut body, "out", &step.output, wide);
+    draft.output("out", step.output.array, step.output.offset, element);
     line!(body, "    let result = {expression};");
-    match &places.0[..] {
-        [place] => line!(body, "    {place} = result;"),
-        places => places.iter().enumerate().for_each(|(n, place)| line!(body, "    {place} = result[{n}];")),
+    match &places[..] {
+        [place] => line!(body, "    store_out({place}, result);"),
+        places => places.iter().enumerate().for_each(|(n, place)| line!(body, "    store_out({place}, result[{n}]);")),
     }
     draft.finish_each("Map", dims.iter().product(), &body)
 }
@@ -76,18 +82,18 @@ impl Turned {
         };
         let (from, from_step) = side(input, self.from_lanes);
         let (to, to_step) = side(output, !self.from_lanes);
-        draft.array("a_in", input.array, input.offset, Element::Four(kind));
-        draft.array("out", output.array, output.offset, Element::Four(kind));
+        draft.input("a_in", input.array, input.offset, Element::Four(kind));
+        draft.output("out", output.array, output.offset, Element::Four(kind));
         line!(body, "    let first = {};", position("a_in_at", "d", &from, 4));
         line!(body, "    let begin = {};", position("out_at", "d", &to, 4));
         for k in 0..4 {
-            line!(body, "    let v{k} = a_in[first + {}u];", from_step.wrapping_mul(k));
+            line!(body, "    let v{k} = load_a_in(first + {}u);", from_step.wrapping_mul(k));
         }
         for (k, lane) in ["x", "y", "z", "w"].into_iter().enumerate() {
             let ty = Element::Four(kind).text();
             line!(
                 body,
-                "    out[begin + {}u] = {ty}(v0.{lane}, v1.{lane}, v2.{lane}, v3.{lane});",
+                "    store_out(begin + {}u, {ty}(v0.{lane}, v1.{lane}, v2.{lane}, v3.{lane}));",
                 to_step.wrapping_mul(k as u32)
             );
         }
@@ -95,30 +101,18 @@ impl Turned {
     }
 }
 
-/// Where the elements of an invocation are: all in one place, or each in its own.
-struct Places(Vec<String>);
-
-impl Places {
-    /// Binds a view.
-    fn bind(draft: &mut Draft<'_>, body: &mut Code, name: &str, view: &View, wide: bool) -> Self {
-        let kind = draft.kind(view.array);
-        let mut strides = view.strides.clone();
-        let Some(last) = strides.last_mut().filter(|_| wide) else {
-            draft.array(name, view.array, view.offset, Element::One(kind));
-            let at = position(&format!("{name}_at"), "d", &strides, 1);
-            return Self(vec![format!("{name}[{at}]")]);
-        };
-        let step = *last;
-        *last *= 4;
-        if step == 1 && draft.by_four(view.array, view.offset, strides.iter().copied()) {
-            draft.array(name, view.array, view.offset, Element::Four(kind));
-            let at = position(&format!("{name}_at"), "d", &strides, 4);
-            return Self(vec![format!("{name}[{at}]")]);
-        }
-        draft.array(name, view.array, view.offset, Element::One(kind));
-        line!(body, "    let {name}_from = {};", position(&format!("{name}_at"), "d", &strides, 1));
-        // One that is repeated is read once.
-        let count = if step == 0 && name != "out" { 1 } else { 4 };
-        Self((0..count).map(|n| format!("{name}[{name}_from + {}u]", (n * step) as u32)).collect())
+/// Where the elements of an invocation are, and what they are taken by: all in one place, or each in its own.
+fn places(draft: &Draft<'_>, body: &mut Code, name: &str, view: &View, wide: bool) -> (Element, Vec<String>) {
+    let kind = draft.kind(view.array);
+    let mut strides = view.strides.clone();
+    let Some(last) = strides.last_mut().filter(|_| wide) else {
+        return (Element::One(kind), vec![position(&format!("{name}_at"), "d", &strides, 1)]);
+    };
+    let step = *last;
+    *last *= 4;
+    if step == 1 && draft.by_four(view.array, view.offset, strides.iter().copied()) {
+        return (Element::Four(kind), vec![position(&format!("{name}_at"), "d", &strides, 4)]);
     }
+    line!(body, "    let {name}_from = {};", position(&format!("{name}_at"), "d", &strides, 1));
+    (Element::One(kind), (0..4).map(|n| format!("{name}_from + {}u", (n * step) as u32)).collect())
 }

@@ -9,12 +9,12 @@ const TILE: [usize; 2] = [4, 4];
 pub(super) fn program(step: &MatMul, mut draft: Draft<'_>) -> Program {
     let float = Element::One(Kind::Float);
     let rank = step.batch.len();
-    draft.array("left", step.left.array, step.left.offset, float);
-    draft.array("right", step.right.array, step.right.offset, float);
+    draft.input("left", step.left.array, step.left.offset, float);
+    draft.input("right", step.right.array, step.right.offset, float);
     if let Some(add) = &step.add {
-        draft.array("add", add.array, add.offset, float);
+        draft.input("add", add.array, add.offset, float);
     }
-    draft.array("out", step.output.array, step.output.offset, float);
+    draft.output("out", step.output.array, step.output.offset, float);
     let [height, width] = [step.rows.min(TILE[0]), step.columns.min(TILE[1])];
     let tiles = [step.rows.div_ceil(height), step.columns.div_ceil(width)];
     let dims = [&step.batch[..], &tiles].concat();
@@ -42,10 +42,10 @@ pub(super) fn program(step: &MatMul, mut draft: Draft<'_>) -> Program {
     }
     line!(body, "    for (var k = 0u; k < {}u; k++) {{", step.depth);
     for r in &rows {
-        line!(body, "        let a{r} = left[l{r} + k * {left_depth}u];");
+        line!(body, "        let a{r} = load_left(l{r} + k * {left_depth}u);");
     }
     for c in &columns {
-        line!(body, "        let b{c} = right[g{c} + k * {right_depth}u];");
+        line!(body, "        let b{c} = load_right(g{c} + k * {right_depth}u);");
     }
     for r in &rows {
         columns.iter().for_each(|c| line!(body, "        sum{r}_{c} = fma(a{r}, b{c}, sum{r}_{c});"));
@@ -57,7 +57,7 @@ pub(super) fn program(step: &MatMul, mut draft: Draft<'_>) -> Program {
     }
     let at = |name: &str, view: &View, r: usize, c: usize| {
         let [row, column] = [last(view, 2)[0], last(view, 2)[1]].map(|s| s as u32);
-        format!("{name}[{name}_from + r{r} * {row}u + c{c} * {column}u]")
+        format!("{name}_from + r{r} * {row}u + c{c} * {column}u")
     };
     for &r in &rows {
         for &c in &columns {
@@ -69,10 +69,10 @@ pub(super) fn program(step: &MatMul, mut draft: Draft<'_>) -> Program {
                 .join(" && ");
             let product = format!("{} * sum{r}_{c}", number(step.alpha));
             let result = match &step.add {
-                Some(add) => format!("{product} + {} * {}", number(step.beta), at("add", add, r, c)),
+                Some(add) => format!("{product} + {} * load_add({})", number(step.beta), at("add", add, r, c)),
                 None => product,
             };
-            let store = format!("{} = {result};", at("out", &step.output, r, c));
+            let store = format!("store_out({}, {result});", at("out", &step.output, r, c));
             if inside.is_empty() {
                 line!(body, "    {store}");
             } else {

@@ -7,8 +7,8 @@ use super::{Code, Draft, Element, Program, coordinates, line};
 pub(super) fn program(step: &Pool, mut draft: Draft<'_>) -> Program {
     let (input, output) = (&step.input, &step.output);
     let strip = strip(step, draft.tuning.max_sums);
-    draft.array("x", input.array, input.offset, Element::Four(Kind::Float));
-    draft.array("out", output.array, output.offset, Element::Four(Kind::Float));
+    draft.input("x", input.array, input.offset, Element::Four(Kind::Float));
+    draft.output("out", output.array, output.offset, Element::Four(Kind::Float));
     // Begin, end, divisor.
     let row_end = |axis: &PoolAxis| axis.begin + (axis.count - 1) * step.dilation[0] + 1;
     let rows = step.rows.iter().flat_map(|axis| [axis.begin, row_end(axis), axis.divisor]);
@@ -41,9 +41,9 @@ pub(super) fn program(step: &Pool, mut draft: Draft<'_>) -> Program {
     }
     line!(body, "    for (var j = begin0; j < end{}; j += {dy}u) {{", strip - 1);
     line!(body, "        let line = start + j * {row}u;");
-    line!(body, "        var value = x[line];");
+    line!(body, "        var value = load_x(line);");
     line!(body, "        for (var k = 1u; k < columns; k++) {{");
-    line!(body, "            value = {add}(value, x[line + k * {}u]);", column * dx);
+    line!(body, "            value = {add}(value, load_x(line + k * {}u));", column * dx);
     line!(body, "        }}");
     for r in 0..strip {
         let result = format!("{add}(result{r}, value)");
@@ -63,7 +63,7 @@ pub(super) fn program(step: &Pool, mut draft: Draft<'_>) -> Program {
                 format!("result{r} / f32({divisor})")
             }
         };
-        line!(body, "    out[out_at + d0 * {block}u + y{r} * {row}u + d2 * {column}u] = {result};");
+        line!(body, "    store_out(out_at + d0 * {block}u + y{r} * {row}u + d2 * {column}u, {result});");
     }
     draft.finish_each("Pool", output.blocks() * strips * output.width, &body)
 }

@@ -8,8 +8,8 @@ pub(super) fn program(step: &Resample, mut draft: Draft<'_>) -> Program {
     let (wide, dims, input, output) = shape(step, &draft);
     let element = if wide { Element::Four(kind) } else { Element::One(kind) };
     let (lanes, ty) = (element.lanes(), element.text());
-    draft.array("x", step.input.array, step.input.offset, element);
-    draft.array("out", step.output.array, step.output.offset, element);
+    draft.input("x", step.input.array, step.input.offset, element);
+    draft.output("out", step.output.array, step.output.offset, element);
     let mut table = vec![match kind {
         Kind::Float => step.fill.to_bits(),
         Kind::Int => (step.fill as i32) as u32,
@@ -51,11 +51,11 @@ pub(super) fn program(step: &Resample, mut draft: Draft<'_>) -> Program {
     body.0.push_str(&loops.0);
     match weight.as_str() {
         // Of several taps, the last: only blends have several.
-        "" => line!(body, "    result = x[{from}];"),
-        weight => line!(body, "    result += {weight} * x[{from}];"),
+        "" => line!(body, "    result = load_x({from});"),
+        weight => line!(body, "    result += {weight} * load_x({from});"),
     }
     line!(body, "    {}", "}".repeat(ends + 1));
-    line!(body, "    out[{}] = result;", position("out_at", "d", &output, lanes));
+    line!(body, "    store_out({}, result);", position("out_at", "d", &output, lanes));
     draft.finish_each("Resample", dims.iter().product(), &body)
 }
 

@@ -10,9 +10,9 @@ pub(super) fn program(step: &Shuffle, mut draft: Draft<'_>) -> Option<Program> {
     }
     let output = &step.output;
     for (n, input) in step.inputs.iter().enumerate() {
-        draft.array(&format!("x{n}"), input.array, input.offset, Element::One(Kind::Float));
+        draft.input(&format!("x{n}"), input.array, input.offset, Element::One(Kind::Float));
     }
-    draft.array("out", output.array, output.offset, Element::Four(Kind::Float));
+    draft.output("out", output.array, output.offset, Element::Four(Kind::Float));
     // By fours, as the output has them; those that it does not have are the last.
     let (mut inputs, mut places) = (Vec::new(), Vec::new());
     for c in 0..output.blocks() * 4 {
@@ -36,7 +36,7 @@ pub(super) fn program(step: &Shuffle, mut draft: Draft<'_>) -> Option<Program> {
     for lane in ["x", "y", "z", "w"] {
         let at = |n: usize, input: &Picture| {
             let [_, row, column] = input.strides;
-            format!("x{n}[x{n}_at + four.{lane} + d1 * {row}u + d2 * {column}u]")
+            format!("load_x{n}(x{n}_at + four.{lane} + d1 * {row}u + d2 * {column}u)")
         };
         if !several {
             line!(body, "    let {lane} = {};", at(0, &step.inputs[0]));
@@ -51,6 +51,6 @@ pub(super) fn program(step: &Shuffle, mut draft: Draft<'_>) -> Option<Program> {
         line!(body, "    }}");
     }
     let [block, row, column] = output.strides.map(|s| s / 4);
-    line!(body, "    out[out_at + d0 * {block}u + d1 * {row}u + d2 * {column}u] = vec4<f32>(x, y, z, w);");
+    line!(body, "    store_out(out_at + d0 * {block}u + d1 * {row}u + d2 * {column}u, vec4<f32>(x, y, z, w));");
     Some(draft.finish_each("Shuffle", output.blocks() * output.height * output.width, &body))
 }

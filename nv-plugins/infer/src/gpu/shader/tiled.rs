@@ -35,10 +35,10 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     let packing = Packing::Tiles { tile, inner: 4, planar: false };
     let (steps, taps) = (Packing::steps(step, 4, false), step.kernel[0] * step.kernel[1]);
     let four = Element::Four(Kind::Float);
-    draft.array("x", input.array, input.offset, four);
-    draft.array("out", output.array, output.offset, four);
+    draft.input("x", input.array, input.offset, four);
+    draft.output("out", output.array, output.offset, four);
     if let Some((picture, _)) = &step.residual {
-        draft.array("res", picture.array, picture.offset, four);
+        draft.input("res", picture.array, picture.offset, four);
     }
     draft.weights("w", packing, packing.len(step));
     let tails = Packing::Tails { tile };
@@ -53,14 +53,14 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     line!(body, "    let across = lane % {ACROSS}u;");
     line!(body, "    let down = lane / {ACROSS}u;");
     for e in 0..each {
-        let bias = format!("tails[group.y * {}u + down * {each}u + {e}u]", Packing::tail_len(step, tile));
+        let bias = format!("load_tails(group.y * {}u + down * {each}u + {e}u)", Packing::tail_len(step, tile));
         (0..PIXELS_EACH).for_each(|j| line!(body, "    var c{e}_{j} = {bias};"));
     }
     line!(body, "    for (var s = 0u; s < {steps}u; s += {STEPS}u) {{");
     // Weights lie in the order in which they are shared.
     line!(body, "        for (var e = lane; e < {}u; e += {workgroup}u) {{", STEPS * tile);
     let end = packing.len(step) - 1;
-    let weights = format!("w[min((group.y * {steps}u + s) * {tile}u + e, {end}u)]");
+    let weights = format!("load_w(min((group.y * {steps}u + s) * {tile}u + e, {end}u))");
     line!(body, "            weights[e] = select(F(0.0), {weights}, s + e / {tile}u < {steps}u);");
     line!(body, "        }}");
     line!(body, "        for (var e = lane; e < {}u; e += {workgroup}u) {{", STEPS * PIXELS);
@@ -83,7 +83,7 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
         height - 1,
         width - 1
     );
-    line!(body, "            var value = select(F(0.0), x[x_at + c * {block}u + at_pixel], inside);");
+    line!(body, "            var value = select(F(0.0), load_x(x_at + c * {block}u + at_pixel), inside);");
     if !input.channels.is_multiple_of(4) {
         for lane in &LANES[input.channels % 4..] {
             line!(body, "            value.{lane} = select(0.0, value.{lane}, c < {}u);", input.blocks() - 1);
@@ -128,16 +128,16 @@ fn store(step: &Conv, body: &mut Code, each: usize, quads: usize) {
                 format!("q * {block}u + {y} * {row}u + {x} * {column}u")
             };
             let r = match &step.residual {
-                Some((picture, _)) => format!("res[res_at + {}]", at(picture.strides)),
+                Some((picture, _)) => format!("load_res(res_at + {})", at(picture.strides)),
                 None => "F(0.0)".into(),
             };
             let s = match &step.activation {
                 Some(Activation::PRelu(_)) => {
-                    format!("tails[group.y * {len}u + {slopes}u + down * {each}u + {e}u]")
+                    format!("load_tails(group.y * {len}u + {slopes}u + down * {each}u + {e}u)")
                 }
                 _ => "F(0.0)".into(),
             };
-            line!(body, "            out[out_at + {}] = finish(c{e}_{j}, {r}, {s});", at(output.strides));
+            line!(body, "            store_out(out_at + {}, finish(c{e}_{j}, {r}, {s}));", at(output.strides));
             line!(body, "        }}");
             line!(body, "    }}");
         }
