@@ -250,7 +250,7 @@ fn planned(imported: &Graph, shapes: &[Vec<usize>], batch: usize, options: &Grap
     let (graph, _) = concrete(imported, shapes)?;
     let buffer_limit = usize::try_from(options.buffer_limit / 4).unwrap_or(usize::MAX) / batch;
     let memory_limit = usize::try_from(crate::SessionOptions::default().memory_limit / 4).unwrap_or(usize::MAX);
-    let target = Target { block: SimdLevel::detect().block(), buffer_limit, memory_limit };
+    let target = Target { block: SimdLevel::detect().block(), planes: false, buffer_limit, memory_limit };
     lower(&graph, &target).map_err(|refusal| match &*refusal.operator {
         "" => refusal.reason,
         operator => {

@@ -107,7 +107,7 @@ impl Executor {
         let limits = context.device().limits();
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / 4;
         let buffer_limit = usize::try_from(most).unwrap_or(usize::MAX) / max_batch.max(1);
-        Target { block: BLOCK, buffer_limit, memory_limit }
+        Target { block: BLOCK, planes: true, buffer_limit, memory_limit }
     }
 
     /// Makes a plan ready. `weights` are those of the plan's model, on this device.
@@ -431,6 +431,7 @@ fn check_pictures(plan: &Plan) -> Result<(), GpuError> {
     };
     for step in &plan.steps {
         let pictures: Vec<&Picture> = match &step.action {
+            Action::Conv(conv) if conv.output.block == 1 && conv.fits_planes(BLOCK) => Vec::new(),
             Action::Conv(conv) => {
                 let residual = conv.residual.as_ref().map(|(picture, _)| picture);
                 [&conv.input, &conv.output].into_iter().chain(residual).collect()

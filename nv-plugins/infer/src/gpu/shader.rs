@@ -14,6 +14,7 @@ mod function;
 mod gather;
 mod map;
 mod matmul;
+mod planes;
 mod pool;
 mod reduce;
 mod resample;
@@ -59,6 +60,7 @@ pub(super) enum Operand {
 pub(super) fn program(action: &Action, arrays: &[Array], tuning: &Tuning) -> Option<Program> {
     let draft = Draft::new(arrays, tuning);
     let program = match action {
+        Action::Conv(step) if step.output.block == 1 => Some(planes::program(step, draft)),
         Action::Conv(step) if step.depthwise => Some(depthwise::program(step, draft)),
         Action::Conv(step) if tiled::fits(step, tuning) => Some(tiled::program(step, draft)),
         Action::Conv(step) => Some(conv::program(step, draft)),

@@ -19,6 +19,8 @@ pub(crate) struct Tuning {
     pub(super) max_storage_buffers: usize,
     /// The most sums that an invocation of a convolution keeps.
     pub(super) max_sums: usize,
+    /// How many fours of a row of a plane an invocation goes along: of few there is work for many, of many nothing is read twice.
+    pub(super) stretch: usize,
 }
 
 /// How convolutions share what they read between invocations.
@@ -86,6 +88,7 @@ impl Tuning {
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage as usize,
             // llvmpipe keeps them in the CPU's nearest cache, for which a load costs as much as fifty sums.
             max_sums: if is_llvmpipe { 128 } else { 32 },
+            stretch: if is_llvmpipe { 64 } else { 2 },
         }
     }
 

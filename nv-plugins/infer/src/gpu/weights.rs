@@ -30,6 +30,8 @@ pub(crate) enum Packing {
     Tails { tile: usize },
     /// By blocks of four channels; in one, by taps, then the bias and the slopes.
     Depthwise,
+    /// By channels; in one, the taps, then the bias and the slope, rounded up to fours.
+    Planes,
 }
 
 impl Packing {
@@ -53,6 +55,7 @@ impl Packing {
             }
             Self::Tails { tile } => conv.output.channels.div_ceil(tile) * Self::tail_len(conv, tile),
             Self::Depthwise => conv.output.blocks() * Self::depthwise_len(conv) + 8,
+            Self::Planes => conv.output.channels * Self::plane_len(conv),
         }
     }
 
@@ -69,6 +72,11 @@ impl Packing {
     /// Fours of a block of channels.
     pub(super) fn depthwise_len(conv: &Conv) -> usize {
         conv.kernel[0] * conv.kernel[1] + 1 + usize::from(has_slopes(conv))
+    }
+
+    /// Fours of a channel.
+    pub(super) fn plane_len(conv: &Conv) -> usize {
+        Self::depthwise_len(conv).div_ceil(4)
     }
 
     /// The weights of a convolution in this order.
@@ -103,10 +111,14 @@ impl Packing {
                     }
                 }
             }
-            Self::Depthwise => {
+            Self::Depthwise | Self::Planes => {
                 let len = Self::depthwise_len(conv);
                 for c in 0..outs {
-                    let mut put = |t: usize, value: f32| packed[(c / 4 * len + t) * 4 + c % 4] = value;
+                    let place = |t: usize| match self {
+                        Self::Planes => c * Self::plane_len(conv) * 4 + t,
+                        _ => (c / 4 * len + t) * 4 + c % 4,
+                    };
+                    let mut put = |t: usize, value: f32| packed[place(t)] = value;
                     (0..taps).for_each(|t| put(t, conv.weights[c * taps + t]));
                     bias.get(c).into_iter().for_each(|b| put(taps, *b));
                     slopes.get(c).into_iter().for_each(|s| put(taps + 1, *s));

@@ -93,7 +93,7 @@ fn plans_compute(imported: &Graph, free: bool, inputs: &[Tensor], expected: &[Te
     let scalar = [4, 8, 16].map(|block| (SimdLevel::Scalar, block));
     let vectors = SimdLevel::available().filter(|level| *level != SimdLevel::Scalar);
     for (level, block) in scalar.into_iter().chain(vectors.map(|level| (level, level.block()))) {
-        let target = Target { block, buffer_limit: usize::MAX, memory_limit: 1 << 28 };
+        let target = Target { block, planes: false, buffer_limit: usize::MAX, memory_limit: 1 << 28 };
         let plan = lower(&graph, &target).unwrap();
         let pool = Arc::new(Pool::new(1));
         let executor = Executor::new(Arc::new(plan), &Packed::default(), pool, level);

@@ -36,6 +36,8 @@ use crate::text::short_name;
 pub(crate) struct Target {
     /// Channels that lie side by side in a picture.
     pub(crate) block: usize,
+    /// Whether depthwise convolutions may be of planes ([`Conv::fits_planes`](super::Conv::fits_planes)).
+    pub(crate) planes: bool,
     /// The most elements in one buffer, for one entry.
     pub(crate) buffer_limit: usize,
     /// The most elements in all buffers and made-up constants together, for one entry.
@@ -100,6 +102,7 @@ pub(crate) fn lower(graph: &Graph, target: &Target) -> std::result::Result<Plan,
         graph,
         links: graph.links(),
         block: target.block,
+        planes: target.planes,
         limit: target.memory_limit.min(MAX_LEN),
         numbers: graph.numbers(),
         held: 0,
@@ -145,6 +148,7 @@ struct Lowering<'a> {
     graph: &'a Graph,
     links: Links,
     block: usize,
+    planes: bool,
     /// How many elements an array may have, so that nothing absurd is begun.
     limit: usize,
     /// How many numbers the graph's constants have.

@@ -45,7 +45,7 @@ pub(crate) enum Action {
 pub(crate) struct Conv {
     /// The same for the same weights in every plan of a graph: an executor may keep them packed under it.
     pub(crate) key: usize,
-    /// Of any block; depthwise: of the plan's.
+    /// Of any block; depthwise: of the output's.
     pub(crate) input: Picture,
     /// Output channels × input channels × rows × columns; depthwise: channels × rows × columns.
     pub(crate) weights: Arc<[f32]>,
@@ -61,8 +61,24 @@ pub(crate) struct Conv {
     pub(crate) activation: Option<Activation>,
     /// Of the output's size, and of the plan's block.
     pub(crate) residual: Option<(Picture, Residual)>,
-    /// Of the plan's block. Channels beyond the last of a block may be written.
+    /// Of the plan's block, and channels beyond the last of a block may be written; or planes that [fit](Self::fits_planes).
     pub(crate) output: Picture,
+}
+
+impl Conv {
+    /// Whether an executor that takes depthwise convolutions of planes takes this one: there is no residual, steps and dilations
+    /// are 1, the window has 25 taps at most and reaches no more than `block` columns to either side, and rows are whole blocks of
+    /// pixels that lie side by side and begin where blocks begin.
+    pub(crate) fn fits_planes(&self, block: usize) -> bool {
+        let fits = |picture: &Picture| {
+            let Picture { offset, width, strides: [channel, row, column], .. } = picture;
+            picture.block == 1 && *column == 1 && [offset, width, channel, row].iter().all(|n| n.is_multiple_of(block))
+        };
+        let [rows, columns] = self.kernel;
+        let window = rows * columns <= 25 && self.pad[1] <= block && columns <= block + 1 + self.pad[1];
+        let even = self.stride == [1, 1] && self.dilation == [1, 1];
+        self.depthwise && self.residual.is_none() && even && window && fits(&self.input) && fits(&self.output)
+    }
 }
 
 /// What is done to each sum of a convolution.

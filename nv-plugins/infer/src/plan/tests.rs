@@ -7,7 +7,7 @@ use crate::graph::import::import;
 use crate::testing::OnnxBuilder;
 
 fn target(block: usize) -> Target {
-    Target { block, buffer_limit: usize::MAX, memory_limit: 1 << 28 }
+    Target { block, planes: true, buffer_limit: usize::MAX, memory_limit: 1 << 28 }
 }
 
 /// A plan for inputs of these shapes.
@@ -56,8 +56,12 @@ fn real_models_have_whole_plans() {
 
 /// How many copies a plan of the graph makes, for blocks of four channels.
 fn copies(builder: OnnxBuilder) -> usize {
+    copies_at(builder, [6, 6])
+}
+
+fn copies_at(builder: OnnxBuilder, [height, width]: [usize; 2]) -> usize {
     let model = Model::from_bytes("m.onnx", builder.output_of_any_shape("y").build()).unwrap();
-    let plan = planned(&model, &[vec![1, 4, 6, 6]], 4);
+    let plan = planned(&model, &[vec![1, 4, height, width]], 4);
     check(&plan);
     plan.steps.iter().filter(|step| matches!(step.action.kind(), "copy" | "shuffle")).count()
 }
@@ -97,4 +101,20 @@ fn pictures_are_put_together_without_copies() {
     };
     // Into blocks at the beginning, out of them at the end, and nothing between.
     assert_eq!(copies(end(both)), 2);
+}
+
+#[test]
+fn a_depthwise_convolution_between_planes_stays_with_them() {
+    let conv = |builder: OnnxBuilder, from: &str, to: &str| {
+        let w = format!("{to}.w");
+        let builder = builder.initializer(&w, &[4, 1, 3, 3], &[0.1; 36]).node("Conv", &[from, &w], &[to]);
+        builder.attribute_list("pads", &[1; 4]).attribute("group", 4)
+    };
+    let start = |width: usize| OnnxBuilder::new().input("x", &[1.into(), 4.into(), 6.into(), width.into()]);
+    assert_eq!(copies_at(conv(start(8), "x", "y"), [6, 8]), 0);
+    // Rows of no whole blocks; steps; what comes next works on blocks.
+    assert_eq!(copies_at(conv(start(6), "x", "y"), [6, 6]), 2);
+    let strided = conv(start(8), "x", "y").attribute_list("strides", &[2, 2]);
+    assert_eq!(copies_at(strided, [6, 8]), 2);
+    assert_eq!(copies_at(conv(conv(start(8), "x", "z"), "z", "y"), [6, 8]), 2);
 }

@@ -63,7 +63,9 @@ impl Backend {
     /// What plans must be lowered for.
     pub(super) fn target(&self, memory_limit: usize) -> Target {
         match self {
-            Self::Cpu { level, .. } => Target { block: level.block(), buffer_limit: usize::MAX, memory_limit },
+            Self::Cpu { level, .. } => {
+                Target { block: level.block(), planes: false, buffer_limit: usize::MAX, memory_limit }
+            }
             Self::Gpu { context, max_batch, .. } => gpu::Executor::target(context, *max_batch, memory_limit),
         }
     }

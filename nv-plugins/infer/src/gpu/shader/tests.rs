@@ -10,11 +10,11 @@ use crate::cpu::tests::convs::{conv_case, pool_case};
 use crate::cpu::tests::numbers;
 use crate::gpu::context::Context;
 use crate::gpu::testing::{check_step, check_with_constants, context, tuning};
-use crate::gpu::tuning::ConvFamily;
+use crate::gpu::tuning::{ConvFamily, Tuning};
 use crate::graph::op::{Binary, Reduction, Unary};
 use crate::plan::{
-    Action, ArgMax, ArrayId, Function, Gather, Kind, Map, MatMul, Picture, Reduce, Resample, Shuffle, Softmax, Taps,
-    Values, View,
+    Action, Activation, ArgMax, ArrayId, Conv, Function, Gather, Kind, Map, MatMul, Picture, Reduce, Resample, Shuffle,
+    Softmax, Taps, Values, View,
 };
 
 fn floats(seed: usize, len: usize) -> Values {
@@ -78,6 +78,56 @@ fn convolutions_by_shared_memory_are_their_definition() {
 #[test]
 fn convolutions_without_anything_shared_are_their_definition() {
     convolutions("convolutions_without_anything_shared_are_their_definition", Some(ConvFamily::Uniform), 16);
+}
+
+/// Of three channels in a gap, by whole rows and by stretches of eight pixels: windows that reach to all sides or to one, less
+/// rows than an invocation has, an output that is wider than the input.
+#[test]
+fn depthwise_convolutions_of_planes_are_their_definition() {
+    let Some(context) = context("depthwise_convolutions_of_planes_are_their_definition") else { return };
+    let check_planes = |size: [usize; 2], out: [usize; 2], kernel: [usize; 2], pad: [usize; 2], activation| {
+        let planes = |array, [height, width]: [usize; 2], gap: usize| Picture {
+            array: ArrayId(array),
+            offset: 8,
+            channels: 3,
+            height,
+            width,
+            block: 1,
+            strides: [height * (width + gap) + 4, width + gap, 1],
+        };
+        let (input, output) = (planes(0, size, 4), planes(1, out, 0));
+        let bias = matches!(activation, Some(Activation::Unary(_)));
+        let conv = Conv {
+            key: 0,
+            weights: numbers(2, 3 * kernel[0] * kernel[1]).into(),
+            bias: bias.then(|| numbers(3, 3).into()),
+            depthwise: true,
+            kernel,
+            stride: [1, 1],
+            dilation: [1, 1],
+            pad,
+            activation,
+            residual: None,
+            input,
+            output,
+        };
+        assert!(conv.fits_planes(4), "{conv:?}");
+        let len = |picture: &Picture| 8 + 3 * picture.strides[0];
+        let arrays = [floats(1, len(&conv.input)), blank(Kind::Float, len(&conv.output))];
+        let own = tuning(&context, None);
+        for tuning in [own.clone(), Tuning { stretch: 2, ..own.clone().with(ConvFamily::Uniform) }] {
+            check_step(&context, &tuning, &Action::Conv(Box::new(conv.clone())), &arrays, 1e-5);
+        }
+    };
+    let silu = || Some(Activation::Unary(Unary::Silu));
+    let slopes = || Some(Activation::PRelu(numbers(4, 3).into()));
+    check_planes([12, 20], [12, 20], [3, 3], [1, 1], None);
+    check_planes([7, 8], [7, 8], [5, 5], [2, 2], silu());
+    check_planes([3, 24], [1, 24], [3, 5], [0, 4], slopes());
+    check_planes([9, 4], [8, 8], [2, 5], [0, 4], None);
+    check_planes([9, 12], [9, 8], [3, 5], [1, 0], slopes());
+    check_planes([5, 8], [5, 8], [1, 1], [0, 0], silu());
+    check_planes([30, 4], [32, 4], [3, 3], [2, 1], None);
 }
 
 #[test]

@@ -102,7 +102,8 @@ fn freed_memory_full_of_nan_changes_nothing_on_the_cpu() {
         let Some(model) = load(test, file) else { continue };
         // In plain Rust a large model takes a minute.
         for level in SimdLevel::available().filter(|level| *level != SimdLevel::Scalar || file.starts_with("yunet")) {
-            let target = Target { block: level.block(), buffer_limit: usize::MAX, memory_limit: 1 << 28 };
+            let target =
+                Target { block: level.block(), planes: false, buffer_limit: usize::MAX, memory_limit: 1 << 28 };
             let plan = lowered(&model, &target);
             let inputs = inputs(&plan, 1);
             let computed = |threads: usize, poisoned: bool| {

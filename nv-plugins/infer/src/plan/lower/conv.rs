@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Action, Lowering, Picture, Pictures, Reason, Result, View, volume};
 use crate::graph::fold::fixed_shape;
-use crate::graph::ir::{Node, ValueId};
+use crate::graph::ir::{Node, User, ValueId};
 use crate::graph::op::{Activation as OpActivation, AutoPad, Epilogue, IndexMap, Op, Window};
 use crate::plan::{Activation, Conv, Resample, Taps};
 
@@ -128,15 +128,6 @@ impl Lowering<'_> {
             return Err(format!("its weights, bias and result have not {channels_out} channels alike").into());
         }
         let depthwise = groups > 1 && per_group == 1 && channels_out == groups;
-        let from = if depthwise || groups > 1 || size[1] >= self.block || self.prefers.contains(&input) {
-            self.blocked(input)?
-        } else {
-            self.as_it_lies(input, size)?
-        };
-        let residual = match epilogue.residual {
-            Some(when) => Some((self.blocked(self.input(node, 3)?)?, when)),
-            None => None,
-        };
         let activation = match epilogue.activation {
             Some(OpActivation::Unary(unary)) => Some(Activation::Unary(unary)),
             Some(OpActivation::PRelu) => {
@@ -149,23 +140,43 @@ impl Lowering<'_> {
             }
             None => None,
         };
-        let to = self.blocked_output(output, dims)?;
-        // The first value of the node is its own, so its number is a key that is the same in every plan.
-        let key = output.index();
-        let conv = Conv {
-            key,
+        let bias = bias.map(Arc::from);
+        let conv_of = |from: &Pictures, to: &Pictures| Conv {
+            // The first value of the node is its own, so its number is a key that is the same in every plan.
+            key: output.index(),
             input: from.first.clone(),
             weights: Arc::new([]),
-            bias: bias.map(Into::into),
+            bias: bias.clone(),
             depthwise,
             kernel: window.kernel,
             stride: window.stride,
             dilation: window.dilation,
             pad: window.begin,
-            activation,
+            activation: activation.clone(),
             residual: None,
             output: to.first.clone(),
         };
+        if self.planes && depthwise && epilogue.residual.is_none() && !self.are_pictures(input, output) {
+            let (from, view) = (self.as_it_lies(input, size)?, self.plain_output(output)?);
+            let to = self.planes(&view, dims);
+            let conv = Conv { weights: weights.values.clone(), ..conv_of(&from, &to) };
+            if conv.fits_planes(self.block) && self.are_whole(&from) && self.are_whole(&to) {
+                self.push_images(&conv, &from, None, &to)?;
+                self.plains.insert(output, view);
+                return Ok(());
+            }
+        }
+        let from = if depthwise || groups > 1 || size[1] >= self.block || self.prefers.contains(&input) {
+            self.blocked(input)?
+        } else {
+            self.as_it_lies(input, size)?
+        };
+        let residual = match epilogue.residual {
+            Some(when) => Some((self.blocked(self.input(node, 3)?)?, when)),
+            None => None,
+        };
+        let to = self.blocked_output(output, dims)?;
+        let conv = conv_of(&from, &to);
         if depthwise || groups == 1 {
             let conv = Conv { weights: weights.values, ..conv };
             self.push_images(&conv, &from, residual.as_ref(), &to)?;
@@ -255,10 +266,32 @@ impl Lowering<'_> {
             self.copy(&dims, view, aside.clone())?;
             aside
         };
-        let [image, channel, row, column] = self.strides4(&view).map(|s| s as usize);
+        Ok(self.planes(&view, [images, channels, height, width]))
+    }
+
+    /// A view without backward strides as pictures of single channels.
+    fn planes(&self, view: &View, [images, channels, height, width]: [usize; 4]) -> Pictures {
+        let [image, channel, row, column] = self.strides4(view).map(|s| s as usize);
         let strides = [channel, row, column];
         let first = Picture { array: view.array, offset: view.offset, channels, height, width, block: 1, strides };
-        Ok(Pictures { first, images, stride: image })
+        Pictures { first, images, stride: image }
+    }
+
+    /// Whether pictures, and entries of their array, are whole blocks apart.
+    fn are_whole(&self, pictures: &Pictures) -> bool {
+        let len = self.arrays[pictures.first.array.index()].len;
+        [len, pictures.stride].iter().all(|n| n.is_multiple_of(self.block))
+    }
+
+    /// Whether the input of a convolution is blocked pictures, or its output is wanted as such.
+    fn are_pictures(&self, input: ValueId, output: ValueId) -> bool {
+        let wants = |user: &User| match user {
+            User::Output => false,
+            User::Node(index) => self.graph.nodes[*index].outputs.iter().any(|id| self.prefers.contains(id)),
+        };
+        self.prefers.contains(&input)
+            || self.pictures.contains_key(&input)
+            || self.links.users(output).iter().any(wants)
     }
 
     /// The picture whose blocks of pixels the value has as channels, and where each channel is from.
