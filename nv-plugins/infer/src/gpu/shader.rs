@@ -95,6 +95,8 @@ fn entry_stride(arrays: &[Array], id: ArrayId) -> usize {
 enum Element {
     /// A number of this kind.
     One(Kind),
+    /// Two floats, side by side.
+    Two,
     /// Four of them, side by side.
     Four(Kind),
 }
@@ -103,6 +105,7 @@ impl Element {
     fn lanes(self) -> usize {
         match self {
             Self::One(_) => 1,
+            Self::Two => 2,
             Self::Four(_) => 4,
         }
     }
@@ -111,6 +114,7 @@ impl Element {
         match self {
             Self::One(Kind::Float) => "f32",
             Self::One(Kind::Int) => "i32",
+            Self::Two => "vec2<f32>",
             Self::Four(Kind::Float) => "vec4<f32>",
             Self::Four(Kind::Int) => "vec4<i32>",
         }
@@ -121,7 +125,9 @@ impl Element {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stored {
     AsTaken(Element),
-    /// Four numbers as two words, of which each has two.
+    /// Two numbers as one word.
+    Pair,
+    /// Four numbers as two words.
     Pairs,
 }
 
@@ -129,18 +135,17 @@ impl Stored {
     fn text(self) -> &'static str {
         match self {
             Self::AsTaken(element) => element.text(),
+            Self::Pair => "u64",
             Self::Pairs => "vec2<u64>",
         }
     }
 }
 
-/// Between four numbers and the two words that they are stored as, the first of two in the lower half.
-const PAIRS: &str = "fn unpaired(words: vec2<u64>) -> vec4<u32> {
-    return vec4<u32>(u32(words.x), u32(words.x >> 32u), u32(words.y), u32(words.y >> 32u));
-}
-fn paired(n: vec4<u32>) -> vec2<u64> {
-    return vec2<u64>(u64(n.x) | (u64(n.y) << 32u), u64(n.z) | (u64(n.w) << 32u));
-}
+/// Between numbers and the words that two each are stored as, the first in the lower half.
+const PAIRS: &str = "fn two(word: u64) -> vec2<u32> { return vec2<u32>(u32(word), u32(word >> 32u)); }
+fn four(words: vec2<u64>) -> vec4<u32> { return vec4<u32>(two(words.x), two(words.y)); }
+fn pair(n: vec2<u32>) -> u64 { return u64(n.x) | (u64(n.y) << 32u); }
+fn pairs(n: vec4<u32>) -> vec2<u64> { return vec2<u64>(pair(n.xy), pair(n.zw)); }
 ";
 
 /// Lines of WGSL.
@@ -184,12 +189,16 @@ impl<'a> Draft<'a> {
         self.arrays[id.index()].kind
     }
 
-    /// Whether a view that begins at `offset` and steps by these strides can be taken by fours.
-    fn by_four(&self, id: ArrayId, offset: usize, mut strides: impl Iterator<Item = isize>) -> bool {
-        let whole = |n: usize| n.is_multiple_of(4);
+    /// Whether a view that begins at `offset` and steps by these strides can be taken by so many.
+    fn comes_by(&self, lanes: usize, id: ArrayId, offset: usize, mut strides: impl Iterator<Item = isize>) -> bool {
+        let whole = |n: usize| n.is_multiple_of(lanes);
         let constant = self.arrays[id.index()].constant.is_some();
         // A constant's memory is rounded up to fours, an entry's is not.
-        (constant || whole(self.arrays[id.index()].len)) && whole(offset) && strides.all(|s| s % 4 == 0)
+        (constant || whole(self.arrays[id.index()].len)) && whole(offset) && strides.all(|s| whole(s.unsigned_abs()))
+    }
+
+    fn by_four(&self, id: ArrayId, offset: usize, strides: impl Iterator<Item = isize>) -> bool {
+        self.comes_by(4, id, offset, strides)
     }
 
     /// Binds an array that the kernel reads. It has the view's first element of its entry at `{name}_at`, and gets elements by
@@ -210,7 +219,8 @@ impl<'a> Draft<'a> {
         self.input(name, id, offset, element);
         let value = match self.stored(element) {
             Stored::AsTaken(_) => "value",
-            Stored::Pairs => "paired(bitcast<vec4<u32>>(value))",
+            Stored::Pair => "pair(bitcast<vec2<u32>>(value))",
+            Stored::Pairs => "pairs(bitcast<vec4<u32>>(value))",
         };
         line!(self.head, "fn store_{name}(i: u32, value: {}) {{ {name}[i] = {value}; }}", element.text());
     }
@@ -224,7 +234,8 @@ impl<'a> Draft<'a> {
         let ty = element.text();
         let value = match stored {
             Stored::AsTaken(_) => format!("{name}[i]"),
-            Stored::Pairs => format!("bitcast<{ty}>(unpaired({name}[i]))"),
+            Stored::Pair => format!("bitcast<{ty}>(two({name}[i]))"),
+            Stored::Pairs => format!("bitcast<{ty}>(four({name}[i]))"),
         };
         line!(self.head, "fn load_{name}(i: u32) -> {ty} {{ return {value}; }}");
     }
@@ -232,6 +243,7 @@ impl<'a> Draft<'a> {
     fn stored(&self, element: Element) -> Stored {
         match element {
             Element::Four(_) if self.tuning.pairs => Stored::Pairs,
+            Element::Two if self.tuning.pairs => Stored::Pair,
             element => Stored::AsTaken(element),
         }
     }
@@ -255,9 +267,9 @@ impl<'a> Draft<'a> {
     }
 
     /// The strides of a picture, in what it is taken by, as `{name}_block`, `{name}_row`, `{name}_column`.
-    fn strides(&mut self, name: &str, picture: &Picture) {
+    fn strides(&mut self, name: &str, picture: &Picture, element: Element) {
         for (part, stride) in ["block", "row", "column"].into_iter().zip(picture.strides) {
-            self.size(&format!("{name}_{part}"), if picture.block == 1 { stride } else { stride / 4 });
+            self.size(&format!("{name}_{part}"), stride / element.lanes());
         }
     }
 
@@ -287,7 +299,7 @@ impl<'a> Draft<'a> {
         for (i, (name, _)) in self.sizes.iter().enumerate() {
             line!(sizes, "    let {name} = place[{}].{};", self.placed + i / 4, LANES[i % 4]);
         }
-        let pairs = if head.contains("paired(") { PAIRS } else { "" };
+        let pairs = if head.contains("u64") { PAIRS } else { "" };
         let subgroup =
             if body.0.contains("subgroup_lane") { ", @builtin(subgroup_invocation_id) subgroup_lane: u32" } else { "" };
         let source = format!(

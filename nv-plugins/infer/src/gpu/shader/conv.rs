@@ -36,7 +36,11 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
         (true, false) => 1,
     };
     let packing = Packing::Tiles { tile: cut.tile, inner, planar };
-    let element = if planar { Element::One(Kind::Float) } else { Element::Four(Kind::Float) };
+    let element = match planar {
+        false => Element::Four(Kind::Float),
+        true if pairs(step, &cut, &draft) => Element::Two,
+        true => Element::One(Kind::Float),
+    };
     draft.input("x", step.input.array, step.input.offset, element);
     draft.output("out", step.output.array, step.output.offset, Element::Four(Kind::Float));
     if let Some((picture, _)) = &step.residual {
@@ -49,7 +53,7 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
 
     let (workgroup, output) = (draft.tuning.workgroup, &step.output);
     let broadcast = draft.tuning.family == ConvFamily::Broadcast;
-    let writer = Writer { step, cut: &cut, planar, inner, broadcast, workgroup };
+    let writer = Writer { step, cut: &cut, planar, element, inner, broadcast, workgroup };
     writer.sizes(&mut draft);
     let mut body = Code::default();
     writer.pixels(&mut body);
@@ -58,6 +62,14 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     writer.store(&mut body);
     let groups = [cut.units(output).div_ceil(workgroup), output.channels.div_ceil(cut.tile)];
     draft.finish("Conv", workgroup, body, groups)
+}
+
+/// Whether the columns that an invocation reads of a planar picture can be taken by twos: it then begins with an even one.
+fn pairs(step: &Conv, cut: &Cut, draft: &Draft<'_>) -> bool {
+    let (input, [block, row, column]) = (&step.input, step.input.strides);
+    let even = (cut.pixels * step.stride[1]).is_multiple_of(2) && input.width.is_multiple_of(2);
+    let strides = [block, row].into_iter().map(|s| s as isize);
+    draft.tuning.pairs && cut.rows && even && column == 1 && draft.comes_by(2, input.array, input.offset, strides)
 }
 
 impl Cut {
@@ -150,6 +162,8 @@ struct Writer<'a> {
     step: &'a Conv,
     cut: &'a Cut,
     planar: bool,
+    /// What the input is taken by.
+    element: Element,
     /// Input numbers of a step of the sum.
     inner: usize,
     broadcast: bool,
@@ -173,10 +187,11 @@ impl Writer<'_> {
     /// What the text leaves open.
     fn sizes(&self, draft: &mut Draft<'_>) {
         let (input, output) = (&self.step.input, &self.step.output);
-        draft.strides("x", input);
-        draft.strides("out", output);
+        let four = Element::Four(Kind::Float);
+        draft.strides("x", input, self.element);
+        draft.strides("out", output, four);
         if let Some((picture, _)) = &self.step.residual {
-            draft.strides("res", picture);
+            draft.strides("res", picture, four);
         }
         draft.size("channels", if self.planar { input.channels } else { input.blocks() });
         draft.size("steps", Packing::steps(self.step, self.inner, self.planar));
@@ -216,11 +231,27 @@ impl Writer<'_> {
         let [dy, dx] = self.step.stride;
         line!(code, "    let iy = i32(y * {dy}u) - i32(top);");
         line!(code, "    let ix = i32(x0 * {dx}u) - i32(left);");
-        if self.cut.rows {
+        if self.element == Element::Two {
+            for n in self.pairs() {
+                let column = (n * 2) as isize - self.before_even() as isize;
+                line!(code, "        let o{n} = u32(clamp(ix + {column}, 0, i32(x_width) - 1)) / 2u;");
+                line!(code, "        let m{n} = ix + {column} >= 0 && ix + {column} < i32(x_width);");
+            }
+        } else if self.cut.rows {
             for offset in self.offsets() {
                 self.column(code, offset, &format!("ix + {offset}"));
             }
         }
+    }
+
+    /// How far the first column is from the even one before it.
+    fn before_even(&self) -> usize {
+        self.step.pad[1] % 2
+    }
+
+    /// Which twos of columns the pixels need, from the one with the first pixel's first column on.
+    fn pairs(&self) -> BTreeSet<usize> {
+        self.offsets().into_iter().map(|offset| (offset + self.before_even()) / 2).collect()
     }
 
     /// Input columns that the pixels need, from the first one's first on; with a loop over taps, of one tap.
@@ -309,6 +340,17 @@ impl Writer<'_> {
             for j in 0..self.cut.pixels {
                 line!(code, "        var x{j} = load_x(x_at + c * x_block + q{j} * x_column);");
                 self.cut_channels(code, &format!("x{j}"));
+            }
+            return;
+        }
+        if self.element == Element::Two {
+            for n in self.pairs() {
+                let inside = if self.can_miss(0) { format!("is_row && m{n}") } else { format!("m{n}") };
+                line!(code, "        let two{n} = select(vec2<f32>(0.0), load_x(line + o{n}), {inside});");
+            }
+            for offset in self.offsets() {
+                let at = offset + self.before_even();
+                line!(code, "        let x{offset} = two{}.{};", at / 2, LANES[at % 2]);
             }
             return;
         }

@@ -31,12 +31,12 @@ pub(super) fn program(step: &Conv, mut draft: Draft<'_>) -> Program {
     let tiles = [output.height.div_ceil(patch[0]), output.width.div_ceil(patch[1])];
     let units = tiles[0] * tiles[1];
     for (name, picture) in [("x", input), ("out", output)] {
-        draft.strides(name, picture);
+        draft.strides(name, picture, four);
         draft.size(&format!("{name}_height"), picture.height);
         draft.size(&format!("{name}_width"), picture.width);
     }
     if let Some((picture, _)) = &step.residual {
-        draft.strides("res", picture);
+        draft.strides("res", picture, four);
     }
     draft.size("across", tiles[1]);
     draft.size("units", units);
