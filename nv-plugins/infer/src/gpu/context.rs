@@ -235,9 +235,8 @@ fn wanted(kind: AdapterKind) -> wgpu::Features {
         | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
         | wgpu::Features::PIPELINE_CACHE;
     match kind {
-        // Frames are written straight into a buffer of the GPU. Over a bus that would be slow for whoever reads it.
-        AdapterKind::Integrated => all | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
-        AdapterKind::Software => all | wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::SHADER_INT64,
+        // What loads number by number loads two in a word.
+        AdapterKind::Software => all | wgpu::Features::SHADER_INT64,
         _ => all,
     }
 }
