@@ -228,12 +228,7 @@ impl Context {
 
 /// What kernels make use of where it is there.
 fn wanted(kind: AdapterKind) -> wgpu::Features {
-    let all = wgpu::Features::SUBGROUP
-        | wgpu::Features::SUBGROUP_BARRIER
-        | wgpu::Features::SHADER_F16
-        | wgpu::Features::TIMESTAMP_QUERY
-        | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
-        | wgpu::Features::PIPELINE_CACHE;
+    let all = wgpu::Features::SUBGROUP | wgpu::Features::PIPELINE_CACHE;
     match kind {
         // What loads number by number loads two in a word.
         AdapterKind::Software => all | wgpu::Features::SHADER_INT64,
