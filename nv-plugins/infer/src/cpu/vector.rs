@@ -6,6 +6,7 @@
 mod dense;
 mod depthwise;
 mod finish;
+mod loops;
 mod map;
 mod matmul;
 mod packed;

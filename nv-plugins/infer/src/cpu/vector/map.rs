@@ -11,7 +11,7 @@ mod lines;
 use std::ops::Range;
 
 use super::places::{Source, Target, places};
-use super::{Cut, Run, ranges};
+use super::{Cut, Run, loops, ranges};
 use crate::cpu::Memory;
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::Instructions;
@@ -39,12 +39,7 @@ pub(crate) struct Mapping {
     pieces: Vec<Piece>,
 }
 
-/// A dimension: how long it is, and from one element to the next in each operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Loop {
-    len: usize,
-    steps: [isize; OPERANDS],
-}
+type Loop = loops::Loop<OPERANDS>;
 
 #[derive(Clone, Debug)]
 struct Piece {
@@ -157,25 +152,15 @@ impl Run for Mapping {
     }
 }
 
-/// As few dimensions as the operands allow, the outermost of the output first. The first is the output; so many operands are
-/// used. Gives also how many elements repeat, where the last two dimensions were joined although some operands have only the
-/// last.
-fn arrange(mut loops: Vec<Loop>, used: usize, lanes: usize) -> (Vec<Loop>, Option<usize>) {
-    loops.retain(|l| l.len > 1);
-    loops.sort_by_key(|l| std::cmp::Reverse(l.steps[0].unsigned_abs()));
-    let mut joined: Vec<Loop> = Vec::new();
-    for dim in loops {
-        match joined.last_mut() {
-            Some(last) if (0..used).all(|i| last.steps[i] == dim.steps[i] * dim.len as isize) => {
-                *last = Loop { len: last.len * dim.len, steps: dim.steps };
-            }
-            _ => joined.push(dim),
-        }
-    }
+/// As few dimensions as the operands allow; so many of them are used. Gives also how many elements repeat, where the last two
+/// dimensions were joined although some operands have only the last.
+fn arrange(loops: Vec<Loop>, used: usize, lanes: usize) -> (Vec<Loop>, Option<usize>) {
+    let mut joined = loops::joined(loops, used);
     if let [.., outer, inner] = joined[..] {
         let d = inner.len;
-        // Rows as long as a few vectors take longer to begin than to go through.
-        let small = d <= 4 * lanes && outer.len > 1;
+        // Rows as long as a few vectors take longer to begin than to go through. What is shorter than a vector is not gone through by
+        // vectors, which alone know how to repeat.
+        let small = d <= 4 * lanes && outer.len > 1 && outer.len * d >= lanes;
         let nested = |i: usize| inner.steps[i] == 1 && outer.steps[i] == d as isize;
         let repeats = |i: usize| outer.steps[i] == 0 && [0, 1].contains(&inner.steps[i]);
         if small && nested(0) && (1..used).all(|i| nested(i) || repeats(i)) {
@@ -194,11 +179,10 @@ fn arrange(mut loops: Vec<Loop>, used: usize, lanes: usize) -> (Vec<Loop>, Optio
 
 /// The outer dimensions, rows, and the inner dimension.
 fn split(mut loops: Vec<Loop>, lanes: usize) -> (Vec<Loop>, [Loop; 2]) {
-    let one = Loop { len: 1, steps: [0; OPERANDS] };
     let side_by_side = |l: &Loop| l.steps[0] == 1 && l.steps[1..].iter().all(|s| [0, 1, lines::REPEATS].contains(s));
     let take = |loops: &mut Vec<Loop>, value: &dyn Fn(&Loop) -> (bool, bool, usize)| {
         let best = (0..loops.len()).max_by_key(|&i| value(&loops[i]));
-        best.map_or(one, |i| loops.remove(i))
+        best.map_or(Loop::ONE, |i| loops.remove(i))
     };
     let enough = |l: &Loop| l.len >= lanes;
     // If one operand can be loaded or stored by vectors, it is the longer dimension that makes fewer of them go to waste.

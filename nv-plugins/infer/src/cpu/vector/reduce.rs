@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::places::{Source, Target, places};
-use super::{Cut, Run, ranges};
+use super::{Cut, Run, loops, ranges};
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::strided::{LANES, load, store};
@@ -35,12 +35,8 @@ pub(super) struct Reducing {
     pieces: Vec<Range<usize>>,
 }
 
-/// A kept dimension: how long it is, and from one element to the next in the output and in the input.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    len: usize,
-    steps: [isize; 2],
-}
+/// Of output and input: a dimension that is kept.
+type Kept = loops::Loop<2>;
 
 /// Sums of so many parts, for instructions to overlap.
 const PARTS: usize = 4;
@@ -58,8 +54,7 @@ impl Reducing {
         let kept = reduce.kept.iter().zip(strides).map(|(&len, (&to, &from))| Kept { len, steps: [to, from] });
         let mut outer: Vec<Kept> = kept.filter(|k| k.len > 1).collect();
         let side_by_side = |k: &Kept| k.steps == [1, 1] && k.len * 2 > instructions.lanes();
-        let one = Kept { len: 1, steps: [0, 0] };
-        let across = outer.iter().position(side_by_side).map_or(one, |i| outer.remove(i));
+        let across = outer.iter().position(side_by_side).map_or(Kept::ONE, |i| outer.remove(i));
         let reduced = joined(reduce.reduced.iter().copied().zip(reduced_strides.iter().copied()))?;
         // Along what is reduced, its elements have to be side by side, and some.
         if across.len == 1 && (reduced[1].1 != 1 || reduced[1].0 < instructions.lanes()) {
@@ -74,19 +69,8 @@ impl Reducing {
 
     fn piece(&self, vectors: Range<usize>, output: Target, input: Source) {
         let lanes = self.instructions.lanes();
-        let across = self.across.len.div_ceil(lanes);
         for vector in vectors {
-            let first = vector % across * lanes;
-            let mut at = self.begins;
-            let mut add = |index: usize, dim: &Kept| {
-                at.iter_mut().zip(dim.steps).for_each(|(at, step)| *at += index as isize * step);
-            };
-            add(first, &self.across);
-            let mut rest = vector / across;
-            for dim in self.outer.iter().rev() {
-                add(rest % dim.len, dim);
-                rest /= dim.len;
-            }
+            let (at, first) = loops::vector_at(vector, self.begins, &self.outer, &self.across, lanes);
             let kernel = VectorKernel {
                 output: output.at(at[0]),
                 input: input.at(at[1]),

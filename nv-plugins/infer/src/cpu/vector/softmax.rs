@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::places::{Source, Target, places};
-use super::{Cut, Run, ranges};
+use super::{Cut, Run, loops, ranges};
 use crate::cpu::memory::Memory;
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::math::exp_of_negative;
@@ -31,12 +31,8 @@ pub(super) struct Softmaxing {
     pieces: Vec<Range<usize>>,
 }
 
-/// A dimension: how long it is, and from one element to the next in the output and in the input.
-#[derive(Clone, Copy, Debug)]
-struct Loop {
-    len: usize,
-    steps: [isize; 2],
-}
+/// Of output and input.
+type Loop = loops::Loop<2>;
 
 /// The longest dimension whose elements are gathered.
 const GATHERED: usize = 128;
@@ -52,19 +48,9 @@ impl Softmaxing {
         let mut loops: Vec<Loop> =
             softmax.dims.iter().zip(strides).map(|(&len, (&to, &from))| Loop { len, steps: [to, from] }).collect();
         let along = loops.pop()?;
-        loops.retain(|l| l.len > 1);
-        loops.sort_by_key(|l| std::cmp::Reverse(l.steps[0].unsigned_abs()));
-        let mut outer: Vec<Loop> = Vec::new();
-        for dim in loops {
-            match outer.last_mut() {
-                Some(last) if last.steps == dim.steps.map(|step| step * dim.len as isize) => {
-                    *last = Loop { len: last.len * dim.len, steps: dim.steps };
-                }
-                _ => outer.push(dim),
-            }
-        }
+        let mut outer = loops::joined(loops, 2);
         let best = (0..outer.len()).max_by_key(|&i| (outer[i].steps == [1, 1], outer[i].len));
-        let across = best.map_or(Loop { len: 1, steps: [0, 0] }, |i| outer.remove(i));
+        let across = best.map_or(Loop::ONE, |i| outer.remove(i));
         let lanes = instructions.lanes();
         let long = along.len > GATHERED || along.steps == [1, 1] && along.len >= 2 * lanes;
         let alone = long && across.steps != [1, 1];
@@ -75,19 +61,8 @@ impl Softmaxing {
 
     fn piece(&self, vectors: Range<usize>, output: Target, input: Source) {
         let lanes = self.instructions.lanes();
-        let count = self.across.len.div_ceil(lanes);
         for vector in vectors {
-            let first = vector % count * lanes;
-            let mut at = self.begins;
-            let mut add = |index: usize, dim: &Loop| {
-                at.iter_mut().zip(dim.steps).for_each(|(at, step)| *at += index as isize * step);
-            };
-            add(first, &self.across);
-            let mut rest = vector / count;
-            for dim in self.outer.iter().rev() {
-                add(rest % dim.len, dim);
-                rest /= dim.len;
-            }
+            let (at, first) = loops::vector_at(vector, self.begins, &self.outer, &self.across, lanes);
             let lanes = lanes.min(self.across.len - first);
             let kernel = VectorKernel {
                 output: output.at(at[0]),

@@ -166,6 +166,22 @@ fn telling(seed: usize, len: usize) -> Vec<f32> {
     numbers(seed, len).into_iter().map(number).collect()
 }
 
+/// Four numbers that repeat for every two rows, of which there are so many that rows are gone through side by side.
+#[test]
+fn operands_that_repeat_beside_a_long_dimension_are_as_in_plain_rust() {
+    let view = |array: u32, strides: [isize; 3]| View { array: ArrayId(array), offset: 0, strides: strides.to_vec() };
+    for rows in [1, 2, 7, 98] {
+        let arrays = [floats(0, rows * 4, false), floats(1, rows * 8, false), floats(2, rows * 8, false)];
+        let map = Map {
+            function: Function::Binary(Binary::Sub, ElementType::Float),
+            dims: vec![rows, 2, 4],
+            inputs: vec![view(0, [4, 0, 1]), view(1, [8, 4, 1])],
+            output: view(2, [8, 4, 1]),
+        };
+        check(&Action::Map(map), &arrays, 2, 0.0, true);
+    }
+}
+
 proptest! {
     #[test]
     fn maps_are_as_in_plain_rust(
