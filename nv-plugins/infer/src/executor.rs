@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nv_core::Tensor;
 use rten::{LoadErrorKind, NodeId, RunErrorKind, RunOptions, ThreadPool, Value, ValueOrView, ValueView};
@@ -76,13 +76,50 @@ impl Executor {
 /// What an input's open dimension is taken for, beside the first.
 const PROBE: usize = 64;
 
-/// Refuses what takes more memory than it may, as far as that shows in the shapes of a graph, and what may take any amount for
-/// all that its shapes tell: rten trusts what a file declares, and the process ends where there is no memory. Open dimensions
-/// are taken for small ones.
+/// Refuses what takes more memory than it may: rten trusts what a file declares, and the process ends where there is no memory.
+#[derive(Debug)]
+pub(crate) struct MemoryCheck {
+    limit: u64,
+    /// The inputs' shapes that were found to stay within.
+    known: Mutex<Vec<Vec<usize>>>,
+}
+
+impl MemoryCheck {
+    /// Looks at the model before inputs are there: open dimensions are taken for small ones.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(crate) fn new(model: &Model, inputs: &[TensorInfo], limit: u64) -> Result<Self, InferError> {
+        check_memory(model, inputs, limit)?;
+        let fixed = |info: &TensorInfo| info.shape.as_ref()?.iter().map(crate::Dim::fixed).collect();
+        let known = inputs.iter().map(fixed).collect::<Option<_>>().unwrap_or_default();
+        Ok(Self { limit, known: Mutex::new(known) })
+    }
+
+    /// Looks at the model with inputs of these shapes.
+    ///
+    /// # Errors
+    /// `TooLarge`, and `Invalid` for shapes that contradict each other.
+    pub(crate) fn check(&self, model: &Model, inputs: &[TensorInfo], shapes: &[Vec<usize>]) -> Result<(), InferError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == shapes {
+            return Ok(());
+        }
+        let fixed = |shape: &Vec<usize>| Some(shape.iter().map(|&n| crate::Dim::Fixed(n)).collect());
+        let given = |(info, shape): (&TensorInfo, &Vec<usize>)| TensorInfo { shape: fixed(shape), ..info.clone() };
+        let given: Vec<_> = inputs.iter().zip(shapes).map(given).collect();
+        check_memory(model, &given, self.limit)?;
+        *known = shapes.to_vec();
+        Ok(())
+    }
+}
+
+/// Refuses what takes more memory than it may as far as that shows in the shapes of a graph, and what may take any amount for
+/// all that its shapes tell. Open dimensions are taken for small ones.
 ///
 /// # Errors
 /// `TooLarge`, and `Invalid` for shapes that contradict each other.
-pub(crate) fn check_memory(model: &Model, inputs: &[TensorInfo], limit: u64) -> Result<(), InferError> {
+fn check_memory(model: &Model, inputs: &[TensorInfo], limit: u64) -> Result<(), InferError> {
     let invalid = |reason: String| InferError::Invalid { path: model.path().into(), reason };
     let imported = import(model::parse(model.path(), model.bytes())?).map_err(invalid)?;
     let mut open = false;

@@ -3,7 +3,7 @@ mod run;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::executor::{Executor, check_memory};
+use crate::executor::{Executor, MemoryCheck};
 use crate::host::Host;
 use crate::planned::{Planned, Unplanned};
 use crate::{Batching, Device, Dim, Engine, InferError, LackingOperator, Model, TensorInfo};
@@ -68,7 +68,7 @@ pub struct Session {
 /// What computes the graph.
 enum Runner {
     Planned(Box<Planned>),
-    Rten { executor: Box<Executor>, lacking: Vec<LackingOperator> },
+    Rten { executor: Box<Executor>, lacking: Vec<LackingOperator>, memory: MemoryCheck },
 }
 
 impl Session {
@@ -108,9 +108,9 @@ impl Session {
         let runner = match Planned::new(model, &inputs, options) {
             Ok(planned) => Runner::Planned(Box::new(planned)),
             Err(Unplanned::Lacking(lacking)) => {
-                check_memory(model, &inputs, options.memory_limit)?;
+                let memory = MemoryCheck::new(model, &inputs, options.memory_limit)?;
                 let executor = Executor::new(model, &inputs, reshape, options.threads.max(1));
-                Runner::Rten { executor: Box::new(executor.map_err(|e| with_reasons(e, &lacking))?), lacking }
+                Runner::Rten { executor: Box::new(executor.map_err(|e| with_reasons(e, &lacking))?), lacking, memory }
             }
             Err(Unplanned::Error(error)) => return Err(error),
         };

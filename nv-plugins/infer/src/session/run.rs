@@ -155,7 +155,10 @@ impl Session {
                     Results::Rows(_) => Err(self.failed("rows were not asked for".into())),
                 }
             }
-            Runner::Rten { executor, .. } => self.compute_by_rten(executor, shapes, inputs, groups),
+            Runner::Rten { executor, memory, .. } => {
+                memory.check(&self.model, &self.inputs, shapes)?;
+                self.compute_by_rten(executor, shapes, inputs, groups)
+            }
         }
     }
 

@@ -129,6 +129,28 @@ fn a_gpu_is_not_pretended() {
     }
 }
 
+/// Of numbers as many as the caller likes it makes all products, and then something that only the fall-back knows.
+#[test]
+fn what_inputs_of_open_size_would_take_is_seen_before_the_run() {
+    let bytes = OnnxBuilder::new()
+        .input("x", &["n".into(), 1.into()])
+        .node("Transpose", &["x"], &["t"])
+        .node("MatMul", &["x", "t"], &["p"])
+        .node("Sign", &["p"], &["s"])
+        .output_of_any_shape("s")
+        .build();
+    let model = Model::from_bytes("m.onnx", bytes).unwrap();
+    let options = SessionOptions { memory_limit: 1 << 20, batching: Batching::Whole, ..SessionOptions::default() };
+    let session = Session::new(&model, &options).unwrap();
+    assert_eq!(session.engine(), Engine::Rten);
+    for n in [100, 300, 1000, 100] {
+        match session.run(&[Tensor::zeros([n, 1])]) {
+            Ok(outputs) => assert_eq!((n <= 300, outputs[0].shape()), (true, &[n, n][..])),
+            Err(error) => assert_eq!((n, error.kind()), (1000, InferErrorKind::TooLarge), "{error}"),
+        }
+    }
+}
+
 #[test]
 fn a_graph_that_fails_when_run_is_an_error() {
     let bytes = OnnxBuilder::new()
