@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
 
@@ -154,8 +154,11 @@ impl Phase {
                 let data = data()?;
                 process::run(&mut nextest(&[], &data))?;
                 if deep {
+                    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()).to_string();
+                    println!("random cases are drawn with PROPTEST_RNG_SEED={seed}");
                     let mut cases = nextest(&[], &data);
-                    process::run(cases.env("PROPTEST_CASES", DEEP_CASES).env("NV_TEST_DEEP", "1"))?;
+                    cases.env("PROPTEST_RNG_SEED", seed).env("PROPTEST_CASES", DEEP_CASES).env("NV_TEST_DEEP", "1");
+                    process::run(&mut cases)?;
                     process::run(&mut nextest(&["--stress-count", DEEP_REPEATS], &data))?;
                 }
                 Ok(())
