@@ -97,7 +97,7 @@ enum Element {
     One(Kind),
     /// Two floats, side by side.
     Two,
-    /// Four of them, side by side.
+    /// Four numbers of this kind, side by side.
     Four(Kind),
 }
 
