@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cpu;
+use crate::cpu::{self, SimdLevel, Tail};
 use crate::gpu::arena::{ALIGNMENT, Arena};
 use crate::gpu::context::Context;
 use crate::gpu::error::GpuError;
@@ -70,6 +70,8 @@ pub(crate) struct ExecutorOptions {
     /// How long it is waited for a run until the device is taken for lost.
     pub(crate) limit: Duration,
     pub(crate) checks: Checks,
+    /// Of the CPU, for steps that a device can't do.
+    pub(crate) threads: usize,
 }
 
 /// Where a step is done.
@@ -98,7 +100,7 @@ impl Dispatch {
 
 impl Default for ExecutorOptions {
     fn default() -> Self {
-        Self { max_batch: 1, in_flight: 2, limit: Duration::from_secs(10), checks: Checks::Trusted }
+        Self { max_batch: 1, in_flight: 2, limit: Duration::from_secs(10), checks: Checks::Trusted, threads: 1 }
     }
 }
 
@@ -144,7 +146,9 @@ impl Executor {
         let alive = alive.filter(|slot| slot.first <= split && slot.last > split);
         let mut carried: Vec<ArrayId> = alive.map(|slot| slot.array).collect();
         carried.sort_unstable();
-        let shared = Arc::new(Shared { context, plan, options, split, carried, faults });
+        let tail = || Tail::new(Arc::clone(&plan), split, options.threads, SimdLevel::detect());
+        let tail = (split < plan.steps.len()).then(tail);
+        let shared = Arc::new(Shared { context, plan, options, tail, carried, faults });
         let (readbacks, preprocessor, selector) = Default::default();
         let (capacity, tuning) = (select::CAPACITY, tuning.clone());
         Ok(Self { arena, dispatches, readbacks, preprocessor, selector, capacity, tuning, shared })
@@ -153,7 +157,7 @@ impl Executor {
     /// Where each step of the plan is done.
     #[cfg(test)]
     pub(crate) fn placement(&self) -> impl Iterator<Item = Placement> {
-        let split = self.shared.split;
+        let split = self.dispatches.len();
         (0..self.shared.plan.steps.len()).map(move |i| if i < split { Placement::Device } else { Placement::Cpu })
     }
 
@@ -257,7 +261,7 @@ impl Executor {
         if let Some(known) = self.selector.as_ref().filter(|known| known.selection == *selection) {
             return Ok(known.selector.clone());
         }
-        let selector = if self.shared.split == self.shared.plan.steps.len() {
+        let selector = if self.shared.tail.is_none() {
             Selector::new(&self.shared, &self.arena, selection, self.capacity, &self.tuning)?.map(Arc::new)
         } else {
             None

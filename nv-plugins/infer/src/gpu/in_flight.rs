@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cpu::{self, Memory};
+use crate::cpu::{Memory, RunError, Tail};
 use crate::gpu::context::Context;
 use crate::gpu::error::GpuError;
 use crate::gpu::executor::ExecutorOptions;
@@ -17,8 +17,8 @@ pub(super) struct Shared {
     pub(super) context: Arc<Context>,
     pub(super) plan: Arc<Plan>,
     pub(super) options: ExecutorOptions,
-    /// How many steps are done on the device.
-    pub(super) split: usize,
+    /// The steps that are not done on the device, if there are any.
+    pub(super) tail: Option<Tail>,
     /// What is read back: whatever later steps or the caller want of what is there after those steps.
     pub(super) carried: Vec<ArrayId>,
     /// What is read back before anything else, where a step notes something.
@@ -90,7 +90,10 @@ impl InFlight {
         let shared = &*shared;
         pending.read(&shared.context, shared.options.limit, |bytes| {
             let read = Read { shared, entries, words: shared.checked(entries, bytes)? };
-            if shared.split == shared.plan.steps.len() { read.outputs(outputs) } else { read.rest(outputs) }
+            match &shared.tail {
+                None => read.outputs(outputs),
+                Some(tail) => read.rest(tail, outputs),
+            }
         })?
     }
 }
@@ -134,7 +137,7 @@ impl Read<'_> {
     }
 
     /// Does the steps that are left.
-    fn rest(&self, outputs: &mut [Vec<f32>]) -> Result<(), GpuError> {
+    fn rest(&self, tail: &Tail, outputs: &mut [Vec<f32>]) -> Result<(), GpuError> {
         let plan = &self.shared.plan;
         let mut memory = Memory::of(plan);
         for entry in 0..self.entries {
@@ -148,10 +151,7 @@ impl Read<'_> {
                     Kind::Int => to.ints().copy_from_slice(bytemuck::cast_slice(words)),
                 }
             }
-            for step in &plan.steps[self.shared.split..] {
-                cpu::run_scalar(&step.action, &mut memory)
-                    .map_err(|reason| GpuError::Step { node: step.node.clone(), reason })?;
-            }
+            tail.run(&mut memory).map_err(|RunError { node, reason }| GpuError::Step { node, reason })?;
             for (port, output) in plan.outputs.iter().zip(&mut *outputs) {
                 let Some(span) = whole(plan, port.array) else { continue };
                 let rows = port.rows.map(|array| memory.ints(Span { array, begin: 0, end: 1 })[0]);

@@ -85,6 +85,44 @@ fn what_a_device_can_not_do_is_done_on_the_cpu() {
     assert_eq!(found, [[1., 2., 3., 0., 6., 7., 0., 1., 1., 1., 2., 2.]]);
 }
 
+/// Most kinds of steps, a convolution among them, behind one that is for the CPU.
+#[test]
+fn what_follows_on_the_cpu_is_what_plain_rust_computes() {
+    let Some(context) = context("what_follows_on_the_cpu_is_what_plain_rust_computes") else { return };
+    let numbers = |len: usize| (0..len).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>();
+    let builder = OnnxBuilder::new()
+        .input("x", &[1.into(), 8.into(), 16.into()])
+        .integers("k", &[16])
+        .integers("shape", &[1, 3, 8, 8])
+        .initializer("m", &[16, 24], &numbers(16 * 24))
+        .initializer("w", &[5, 3, 3, 3], &numbers(135))
+        .node("TopK", &["x", "k"], &["v", "i"])
+        .node("MatMul", &["v", "m"], &["p"])
+        .node("Softmax", &["p"], &["s"])
+        .attribute("axis", -1)
+        .node("Reshape", &["s", "shape"], &["r"])
+        .node("Conv", &["r", "w"], &["c"])
+        .attribute_list("pads", &[1; 4])
+        .node("Tanh", &["c"], &["t"])
+        .node("ReduceMean", &["t"], &["y"])
+        .attribute_list("axes", &[2]);
+    let plan = small(builder, &context, 2);
+    let inputs = inputs(&plan, 2);
+    let pool = Arc::new(Pool::new(1));
+    let plain = cpu::Executor::new(Arc::clone(&plan), &Packed::default(), pool, SimdLevel::Scalar);
+    let (mut plain, mut expected) = (plain.unwrap(), [Vec::new()]);
+    (0..2).for_each(|n| plain.run(&entry(&inputs, 2, n), &mut expected).unwrap());
+    for threads in [1, 2] {
+        let options = ExecutorOptions { max_batch: 2, threads, ..ExecutorOptions::default() };
+        let mut executor = executor(&context, &plan, options);
+        assert!(executor.placement().all(|place| place == Placement::Cpu));
+        let found = run(&mut executor, &plan, 2, &slices(&inputs));
+        assert_eq!(found[0].len(), expected[0].len());
+        let far = found[0].iter().zip(&expected[0]).fold(0.0, |far: f32, (a, b)| far.max((a - b).abs()));
+        assert!(far < 1e-5, "{far}: {found:?} for {expected:?}");
+    }
+}
+
 /// y has of five pairs those at x, which is three numbers; before that, of nine numbers those at x and 4.
 fn picking() -> OnnxBuilder {
     let pairs: Vec<f32> = (0..10).map(|i| (i / 2 * 10 + i % 2) as f32).collect();
