@@ -1,7 +1,7 @@
 //! Runs a [`Plan`](crate::plan::Plan) on the CPU.
 //!
 //! [`scalar`] computes every kind of step in safe Rust: it is what a step means, what other kernels are tested against, and
-//! what computes single steps for other executors. [`Executor`] runs whole plans.
+//! what computes steps that have no kernel. [`Executor`] runs whole plans, [`Tail`] their last steps.
 
 mod aligned;
 mod executor;
@@ -11,6 +11,7 @@ mod pool;
 mod preprocess;
 mod scalar;
 mod simd;
+mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 mod vector;
@@ -21,6 +22,9 @@ pub use level::SimdLevel;
 pub(crate) use memory::Memory;
 pub(crate) use pool::Pool;
 pub(crate) use preprocess::Preprocessor;
-pub(crate) use scalar::{ERF_DENOMINATOR, ERF_NUMERATOR, run as run_scalar};
+#[cfg(test)]
+pub(crate) use scalar::run as run_scalar;
+pub(crate) use scalar::{ERF_DENOMINATOR, ERF_NUMERATOR};
+pub(crate) use tail::Tail;
 pub(crate) use vector::Packed;
 pub(crate) use walk::walk;

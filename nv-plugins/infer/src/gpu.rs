@@ -10,6 +10,7 @@ mod cache;
 mod context;
 mod error;
 mod executor;
+mod faults;
 mod in_flight;
 mod pipeline;
 mod preprocess;

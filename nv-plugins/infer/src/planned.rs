@@ -82,7 +82,7 @@ impl Planned {
         let threads = options.threads.max(1);
         let no_device = |reason| InferError::NoDevice { device: options.device, reason };
         let backend = match Context::open(options.device).map_err(no_device)? {
-            Some(context) => Backend::gpu(context, options.max_batch.max(1)),
+            Some(context) => Backend::gpu(context, options.max_batch.max(1), threads),
             None => Backend::cpu(threads),
         };
         let planned = Self {
@@ -207,7 +207,7 @@ impl Planned {
             {
                 let name = context.description().name.clone();
                 state.notices.push(format!("{error}; it is set up anew on {name}"));
-                state.backend = Backend::gpu(context, max_batch);
+                state.backend = Backend::gpu(context, max_batch, self.threads);
                 return;
             }
         }

@@ -58,7 +58,8 @@ impl Prepared {
         fn boxed<R: Run + 'static>(step: Option<R>) -> Option<Box<dyn Run>> {
             step.map(|step| Box::new(step) as Box<dyn Run>)
         }
-        let Some(instructions) = instructions.filter(|i| i.lanes() == plan.block) else { return Self::Scalar };
+        let Some(instructions) = instructions else { return Self::Scalar };
+        // Kernels for pictures are for blocks that are a vector each; for any others there is none.
         let kernel = match &step.action {
             Action::Conv(conv) if conv.depthwise => boxed(Depthwise::new(conv, packed, instructions, cut)),
             Action::Conv(conv) => boxed(Dense::new(conv, packed, instructions, cut)),

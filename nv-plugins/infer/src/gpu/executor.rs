@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cpu;
+use crate::cpu::{self, SimdLevel, Tail};
 use crate::gpu::arena::{ALIGNMENT, Arena};
 use crate::gpu::context::Context;
 use crate::gpu::error::GpuError;
+use crate::gpu::faults::Faults;
 use crate::gpu::in_flight::{InFlight, Shared};
 use crate::gpu::pipeline::{Checks, Kernel, Shader};
 use crate::gpu::preprocess::{Prepared, Preprocessor};
@@ -69,6 +70,8 @@ pub(crate) struct ExecutorOptions {
     /// How long it is waited for a run until the device is taken for lost.
     pub(crate) limit: Duration,
     pub(crate) checks: Checks,
+    /// Of the CPU, for steps that a device can't do.
+    pub(crate) threads: usize,
 }
 
 /// Where a step is done.
@@ -97,7 +100,7 @@ impl Dispatch {
 
 impl Default for ExecutorOptions {
     fn default() -> Self {
-        Self { max_batch: 1, in_flight: 2, limit: Duration::from_secs(10), checks: Checks::Trusted }
+        Self { max_batch: 1, in_flight: 2, limit: Duration::from_secs(10), checks: Checks::Trusted, threads: 1 }
     }
 }
 
@@ -136,13 +139,16 @@ impl Executor {
         let written = plan.steps.iter().map_while(|step| shader::program(&step.action, &plan.arrays, tuning));
         let programs: Vec<Program> = written.collect();
         let arena = Arena::new(&context, &plan, options.max_batch)?;
-        let dispatches = dispatches(&context, &plan, &arena, weights, options.checks, &programs)?;
+        let faults = Faults::new(&context, &programs, options.max_batch)?;
+        let dispatches = dispatches(&context, &plan, &arena, faults.as_ref(), weights, options.checks, &programs)?;
         let split = programs.len();
         let alive = plan.memory.buffers.iter().flat_map(|buffer| &buffer.slots);
         let alive = alive.filter(|slot| slot.first <= split && slot.last > split);
         let mut carried: Vec<ArrayId> = alive.map(|slot| slot.array).collect();
         carried.sort_unstable();
-        let shared = Arc::new(Shared { context, plan, options, split, carried });
+        let tail = || Tail::new(Arc::clone(&plan), split, options.threads, SimdLevel::detect());
+        let tail = (split < plan.steps.len()).then(tail);
+        let shared = Arc::new(Shared { context, plan, options, tail, carried, faults });
         let (readbacks, preprocessor, selector) = Default::default();
         let (capacity, tuning) = (select::CAPACITY, tuning.clone());
         Ok(Self { arena, dispatches, readbacks, preprocessor, selector, capacity, tuning, shared })
@@ -151,7 +157,7 @@ impl Executor {
     /// Where each step of the plan is done.
     #[cfg(test)]
     pub(crate) fn placement(&self) -> impl Iterator<Item = Placement> {
-        let split = self.shared.split;
+        let split = self.dispatches.len();
         (0..self.shared.plan.steps.len()).map(move |i| if i < split { Placement::Device } else { Placement::Cpu })
     }
 
@@ -238,12 +244,13 @@ impl Executor {
             let slot = selector.slot().ok_or(busy)?;
             return Ok(Destination { slot, selector: Some(selector) });
         }
-        let Shared { context, plan, options, carried, .. } = &*self.shared;
+        let Shared { context, plan, options, carried, faults, .. } = &*self.shared;
         let readbacks = match &mut self.readbacks {
             Some(readbacks) => readbacks,
             none => {
                 let size: usize = carried.iter().map(|id| plan.array(*id).len * options.max_batch * 4).sum();
-                none.insert(Readbacks::new(context, size.max(4) as u64, options.in_flight)?)
+                let size = size.max(4) as u64 + faults.as_ref().map_or(0, Faults::size);
+                none.insert(Readbacks::new(context, size, options.in_flight)?)
             }
         };
         Ok(Destination { slot: readbacks.take().ok_or(busy)?, selector: None })
@@ -254,9 +261,8 @@ impl Executor {
         if let Some(known) = self.selector.as_ref().filter(|known| known.selection == *selection) {
             return Ok(known.selector.clone());
         }
-        let Shared { context, plan, options, split, .. } = &*self.shared;
-        let selector = if *split == plan.steps.len() {
-            Selector::new(context, plan, &self.arena, selection, self.capacity, options, &self.tuning)?.map(Arc::new)
+        let selector = if self.shared.tail.is_none() {
+            Selector::new(&self.shared, &self.arena, selection, self.capacity, &self.tuning)?.map(Arc::new)
         } else {
             None
         };
@@ -271,8 +277,11 @@ impl Executor {
         Destination { mut slot, selector }: Destination,
         prepared: Option<&Prepared>,
     ) -> Result<InFlight, GpuError> {
-        let Shared { context, plan, .. } = &*self.shared;
+        let Shared { context, plan, faults, carried, .. } = &*self.shared;
         let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        if let Some(faults) = faults {
+            faults.clear(&mut encoder);
+        }
         if let Some(selector) = &selector {
             selector.clear(&mut encoder);
         }
@@ -285,10 +294,13 @@ impl Executor {
             selector.dispatch(&mut pass, entries);
         }
         drop(pass);
+        if let Some(faults) = faults {
+            faults.copy(&mut encoder, &mut slot);
+        }
         match &selector {
             Some(selector) => selector.copy(&mut encoder, &mut slot, entries),
             None => {
-                for &id in &self.shared.carried {
+                for &id in carried {
                     let (buffer, offset) = self.arena.place(id);
                     let size = (plan.array(id).len * entries * 4) as u64;
                     if size > 0 {
@@ -349,6 +361,7 @@ fn dispatches(
     context: &Context,
     plan: &Plan,
     arena: &Arena,
+    faults: Option<&Faults>,
     weights: &Weights,
     checks: Checks,
     programs: &[Program],
@@ -364,7 +377,7 @@ fn dispatches(
                     words.extend(shader::place(&plan.arrays, *id, *offset, *lanes));
                 }
                 Operand::Table(numbers) => table_ranges.push(put(&mut tables, numbers)),
-                Operand::Weights { .. } => {}
+                Operand::Weights { .. } | Operand::Faults => {}
             }
         }
         words.extend(&program.sizes);
@@ -381,7 +394,7 @@ fn dispatches(
 
     let mut table_ranges = table_ranges.into_iter();
     let mut dispatches = Vec::with_capacity(programs.len());
-    for ((program, step), place_range) in programs.iter().zip(&plan.steps).zip(&place_ranges) {
+    for (i, ((program, step), place_range)) in programs.iter().zip(&plan.steps).zip(&place_ranges).enumerate() {
         let kernel = context.kernel(Shader { label: program.label, source: &program.source }, checks)?;
         // Weights have buffers of their own, which must live until they are bound.
         let mut packed = Vec::new();
@@ -397,6 +410,7 @@ fn dispatches(
                 Operand::Array { id, .. } => Some(arena.binding(*id)),
                 Operand::Table(_) => table_ranges.next().map(|range| part(&tables, &range)),
                 Operand::Weights { .. } => packed.next().map(wgpu::Buffer::as_entire_buffer_binding),
+                Operand::Faults => faults.and_then(|faults| faults.binding(i)),
             };
             buffers.extend(binding);
         }

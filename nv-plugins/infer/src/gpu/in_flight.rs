@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::cpu::{self, Memory};
+use crate::cpu::{Memory, RunError, Tail};
 use crate::gpu::context::Context;
 use crate::gpu::error::GpuError;
 use crate::gpu::executor::ExecutorOptions;
+use crate::gpu::faults::Faults;
 use crate::gpu::readback::Pending;
 use crate::gpu::select::{Selected, Selector};
 use crate::plan::{ArrayId, Kind, Plan, Port, Span};
@@ -16,10 +17,24 @@ pub(super) struct Shared {
     pub(super) context: Arc<Context>,
     pub(super) plan: Arc<Plan>,
     pub(super) options: ExecutorOptions,
-    /// How many steps are done on the device.
-    pub(super) split: usize,
+    /// The steps that are not done on the device, if there are any.
+    pub(super) tail: Option<Tail>,
     /// What is read back: whatever later steps or the caller want of what is there after those steps.
     pub(super) carried: Vec<ArrayId>,
+    /// What is read back before anything else, where a step notes something.
+    pub(super) faults: Option<Faults>,
+}
+
+impl Shared {
+    /// The words that a run has read back, without what its steps have noted.
+    ///
+    /// # Errors
+    /// `Step` where they have noted something.
+    fn checked<'a>(&self, entries: usize, bytes: &'a [u8]) -> Result<&'a [u32], GpuError> {
+        // Of nothing not even the address is one of words.
+        let words = if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) };
+        self.faults.as_ref().map_or(Ok(words), |faults| faults.check(&self.plan, entries, words))
+    }
 }
 
 /// A run that was submitted. Dropped, it is forgotten.
@@ -53,12 +68,13 @@ impl InFlight {
     /// Waits for the run and gives the rows that were selected.
     ///
     /// # Errors
-    /// `Lost`, `Hung`; `Invalid` for a run that does not select.
+    /// `Step` for what the data does not allow, `Lost`, `Hung`; `Invalid` for a run that does not select.
     pub(crate) fn finish_rows(self) -> Result<Selected, GpuError> {
         let Self { pending, entries, shared, selector } = self;
         let selector = selector.ok_or_else(|| wrong_end("its outputs were read back"))?;
-        pending
-            .read(&shared.context, shared.options.limit, |bytes| selector.read(bytemuck::cast_slice(bytes), entries))?
+        pending.read(&shared.context, shared.options.limit, |bytes| {
+            selector.read(shared.checked(entries, bytes)?, entries)
+        })?
     }
 
     /// Waits for the run and appends what each output has to its vector, entry by entry; then does the steps that are not for
@@ -73,10 +89,11 @@ impl InFlight {
         }
         let shared = &*shared;
         pending.read(&shared.context, shared.options.limit, |bytes| {
-            // Of nothing not even the address is one of words.
-            let words = if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) };
-            let read = Read { shared, entries, words };
-            if shared.split == shared.plan.steps.len() { read.outputs(outputs) } else { read.rest(outputs) }
+            let read = Read { shared, entries, words: shared.checked(entries, bytes)? };
+            match &shared.tail {
+                None => read.outputs(outputs),
+                Some(tail) => read.rest(tail, outputs),
+            }
         })?
     }
 }
@@ -120,7 +137,7 @@ impl Read<'_> {
     }
 
     /// Does the steps that are left.
-    fn rest(&self, outputs: &mut [Vec<f32>]) -> Result<(), GpuError> {
+    fn rest(&self, tail: &Tail, outputs: &mut [Vec<f32>]) -> Result<(), GpuError> {
         let plan = &self.shared.plan;
         let mut memory = Memory::of(plan);
         for entry in 0..self.entries {
@@ -134,10 +151,7 @@ impl Read<'_> {
                     Kind::Int => to.ints().copy_from_slice(bytemuck::cast_slice(words)),
                 }
             }
-            for step in &plan.steps[self.shared.split..] {
-                cpu::run_scalar(&step.action, &mut memory)
-                    .map_err(|reason| GpuError::Step { node: step.node.clone(), reason })?;
-            }
+            tail.run(&mut memory).map_err(|RunError { node, reason }| GpuError::Step { node, reason })?;
             for (port, output) in plan.outputs.iter().zip(&mut *outputs) {
                 let Some(span) = whole(plan, port.array) else { continue };
                 let rows = port.rows.map(|array| memory.ints(Span { array, begin: 0, end: 1 })[0]);

@@ -8,6 +8,8 @@ use crate::gpu::arena::{ALIGNMENT, Arena};
 use crate::gpu::context::Context;
 use crate::gpu::error::GpuError;
 use crate::gpu::executor::{Dispatch, ExecutorOptions};
+use crate::gpu::faults::Faults;
+use crate::gpu::in_flight::Shared;
 use crate::gpu::pipeline::Shader;
 use crate::gpu::readback::{Readbacks, Slot};
 use crate::gpu::shader::{Code, MAX_GROUPS, each, line, number};
@@ -64,21 +66,20 @@ pub(crate) enum Selected {
 }
 
 impl Selector {
-    /// Compiles and binds what `selection` needs on the outputs of `plan`, which are in `arena`, with room for `capacity` rows
+    /// Compiles and binds what `selection` needs on the outputs of the plan, which are in `arena`, with room for `capacity` rows
     /// of each entry. `None` where the outputs are not all there as floats after the last step, or are more than the adapter
     /// takes: then it is for the CPU.
     ///
     /// # Errors
     /// `Invalid` for a selection that contradicts itself or is not one of the plan's outputs; `Shader`, `OutOfMemory`, `Lost`.
     pub(super) fn new(
-        context: &Context,
-        plan: &Plan,
+        shared: &Shared,
         arena: &Arena,
         selection: &RowSelection,
         capacity: usize,
-        options: &ExecutorOptions,
         tuning: &Tuning,
     ) -> Result<Option<Self>, GpuError> {
+        let Shared { context, plan, options, faults, .. } = shared;
         // The shaders are trusted to stay within the outputs.
         let invalid = |reason: String| GpuError::Invalid { what: "a selection of rows".into(), reason };
         selection.check().map_err(invalid)?;
@@ -112,12 +113,12 @@ impl Selector {
             buffers.extend(arrays.iter().map(|&id| arena.binding(id)));
             dispatches.push(Dispatch { resources: context.bind(&kernel, &buffers)?, kernel, groups });
         }
-        let most = (records.words(options.max_batch) * 4) as u64;
+        let most = (records.words(options.max_batch) * 4) as u64 + faults.as_ref().map_or(0, Faults::size);
         let readbacks = Readbacks::new(context, most, options.in_flight)?;
         Ok(Some(Self { selection: selection.clone(), dispatches, found, counts, readbacks, records }))
     }
 
-    /// A place for what a run finds, if one is free.
+    /// A place for what a run finds, behind what its steps note, if one is free.
     pub(super) fn slot(&self) -> Option<Slot> {
         self.readbacks.take()
     }

@@ -54,9 +54,12 @@ pub(super) enum Operand {
     Table(Arc<[u32]>),
     /// The weights of the step, which is a convolution.
     Weights { packing: Packing, space: Space },
+    /// A number for each entry, which is 0 before the run: the first index that is out of range.
+    Faults,
 }
 
-/// Writes the kernel for a step; `None` where the step can't be done on a device, for needing what is known only in a run.
+/// Writes the kernel for a step; `None` where the step can't be done on a device: what it computes follows from data step by
+/// step, or is more than a dispatch has.
 pub(super) fn program(action: &Action, arrays: &[Array], tuning: &Tuning) -> Option<Program> {
     let draft = Draft::new(arrays, tuning);
     let program = match action {
@@ -288,6 +291,12 @@ impl<'a> Draft<'a> {
         }
         self.declare_load(name, element, stored);
         self.operands.push(Operand::Weights { packing, space });
+    }
+
+    /// Binds what the step notes of indices that are out of range, as a number for each entry.
+    fn faults(&mut self, name: &str) {
+        self.declare(&format!("var<storage, read_write> {name}"), "array<i32>");
+        self.operands.push(Operand::Faults);
     }
 
     /// Ends a kernel whose workgroups are `groups` for an entry, of `workgroup` invocations each. In the body `group` is the

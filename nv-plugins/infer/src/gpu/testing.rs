@@ -96,6 +96,7 @@ fn check_plan(context: &Arc<Context>, tuning: &Tuning, plan: Plan, arrays: &[Val
         Values::Floats(values) if array.constant.is_none() => {
             Values::Floats(values.iter().map(|value| value * -0.5).collect())
         }
+        Values::Ints(values) if array.constant.is_none() => Values::Ints(values.iter().rev().copied().collect()),
         values => values.clone(),
     };
     let entries = [arrays.to_vec(), arrays.iter().zip(&plan.arrays).map(other).collect::<Vec<_>>()];

@@ -238,6 +238,13 @@ pub(crate) struct Gather {
     pub(crate) output: View,
 }
 
+impl Gather {
+    /// What is said of a run that has such an index.
+    pub(crate) fn out_of_range(&self, index: i32) -> String {
+        format!("the index {index} is out of range: there are {} elements", self.len)
+    }
+}
+
 /// The index of the greatest element along the last dimension; of equals the first, or the last. NaN is never the greatest.
 #[derive(Clone, Debug)]
 pub(crate) struct ArgMax {

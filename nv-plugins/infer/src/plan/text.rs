@@ -27,7 +27,7 @@ impl Action {
 
     /// Whether it runs on the CPU whatever the device: what it computes follows from data step by step.
     pub(crate) fn is_host_only(&self) -> bool {
-        matches!(self, Self::TopK(_) | Self::NonMaxSuppression(_) | Self::Gather(_))
+        matches!(self, Self::TopK(_) | Self::NonMaxSuppression(_))
     }
 }
 

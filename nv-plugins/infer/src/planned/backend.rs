@@ -17,7 +17,7 @@ const IN_FLIGHT: usize = 2;
 /// What plans of one model run on, with what they share there.
 pub(super) enum Backend {
     Cpu { level: SimdLevel, pool: Arc<Pool>, packed: Packed },
-    Gpu { context: Arc<Context>, weights: gpu::Weights, max_batch: usize },
+    Gpu { context: Arc<Context>, weights: gpu::Weights, max_batch: usize, threads: usize },
 }
 
 /// A plan made ready.
@@ -55,9 +55,9 @@ impl Backend {
         Self::Cpu { level: SimdLevel::detect(), pool: Arc::new(Pool::new(threads)), packed: Packed::default() }
     }
 
-    /// A GPU, for at most `max_batch` entries at once.
-    pub(super) fn gpu(context: Arc<Context>, max_batch: usize) -> Self {
-        Self::Gpu { context, weights: gpu::Weights::default(), max_batch }
+    /// A GPU, for at most `max_batch` entries at once, with `threads` threads for what it can't do.
+    pub(super) fn gpu(context: Arc<Context>, max_batch: usize, threads: usize) -> Self {
+        Self::Gpu { context, weights: gpu::Weights::default(), max_batch, threads }
     }
 
     /// What plans must be lowered for.
@@ -76,9 +76,10 @@ impl Backend {
             Self::Cpu { level, pool, packed } => {
                 Ok(Executor::Cpu(cpu::Executor::new(plan, packed, Arc::clone(pool), *level)?))
             }
-            Self::Gpu { context, weights, max_batch } => {
+            Self::Gpu { context, weights, max_batch, threads } => {
+                let (max_batch, threads) = (*max_batch, *threads);
                 let options =
-                    ExecutorOptions { max_batch: *max_batch, in_flight: IN_FLIGHT, ..ExecutorOptions::default() };
+                    ExecutorOptions { max_batch, in_flight: IN_FLIGHT, threads, ..ExecutorOptions::default() };
                 let mut executor = gpu::Executor::new(Arc::clone(context), plan, weights, options)?;
                 executor.warm_up()?;
                 Ok(Executor::Gpu(Box::new(executor)))

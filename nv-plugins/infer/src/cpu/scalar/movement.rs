@@ -83,13 +83,13 @@ pub(super) fn gather(step: &Gather, memory: &mut Memory) -> Result<(), String> {
     let len = i64::try_from(step.len).unwrap_or(i64::MAX);
     let mut wrong = None;
     walk(&step.picked, [picks.from], [picks.strides], |[at]| {
-        let pick = i64::from(picks.data[at]);
-        if !(-len..len).contains(&pick) {
+        let pick = picks.data[at];
+        if !(-len..len).contains(&i64::from(pick)) {
             wrong.get_or_insert(pick);
         }
     });
     if let Some(pick) = wrong {
-        return Err(format!("the index {pick} is out of range: there are {len} elements"));
+        return Err(step.out_of_range(pick));
     }
     by_kind!(out, out => gather_as(step, span, out, &others, picks));
     Ok(())

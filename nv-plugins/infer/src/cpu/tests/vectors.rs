@@ -13,7 +13,9 @@ use crate::cpu::{Memory, Pool, SimdLevel};
 use crate::plan::{Action, Array, ArrayId, Kind, MemoryPlan, Picture, Plan, Shuffle, Span, Step, Values, access};
 
 /// A plan of one step over these arrays, some of which are constants.
-fn plan(action: &Action, arrays: &[Values], constants: &[usize], block: usize) -> Plan {
+///
+/// It says of its pictures that they are in blocks as a GPU has them: what kernels there are for a step, the step alone decides.
+fn plan(action: &Action, arrays: &[Values], constants: &[usize]) -> Plan {
     let array = |(i, values): (usize, &Values)| {
         let (kind, len) = match values {
             Values::Floats(v) => (Kind::Float, v.len()),
@@ -22,7 +24,7 @@ fn plan(action: &Action, arrays: &[Values], constants: &[usize], block: usize) -
         Array { name: String::new(), kind, len, constant: constants.contains(&i).then(|| values.clone()) }
     };
     let plan = Plan {
-        block,
+        block: 4,
         arrays: arrays.iter().enumerate().map(array).collect(),
         steps: vec![Step { node: String::new(), action: action.clone() }],
         inputs: Vec::new(),
@@ -35,7 +37,7 @@ fn plan(action: &Action, arrays: &[Values], constants: &[usize], block: usize) -
 
 /// The memory after a step with the instructions of a level, cut into so small pieces; whether there is a kernel for it.
 fn run_with(level: SimdLevel, cut: Cut, action: &Action, arrays: &[Values], constants: &[usize]) -> (Memory, bool) {
-    let plan = plan(action, arrays, constants, level.block());
+    let plan = plan(action, arrays, constants);
     let prepared = Prepared::new(&plan.steps[0], &plan, &Packed::default(), Instructions::of(level), cut);
     let mut memory = Memory::of_arrays(arrays);
     prepared.run(action, &mut memory, &Pool::new(cut.threads)).expect("the step has no way to fail");

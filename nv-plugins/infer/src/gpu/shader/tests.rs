@@ -381,6 +381,49 @@ fn elements_are_moved() {
     check(&context, Action::Shuffle(shuffle), &[floats(1, 52), floats(2, 52), blank_lanes()]);
 }
 
+/// Indices from −`len` on, which are others for the second entry.
+#[test]
+fn elements_are_picked_by_indices_of_a_run() {
+    let Some(context) = context("elements_are_picked_by_indices_of_a_run") else { return };
+    let check_gather = |[outer, picked, inner]: [&[usize]; 3], data: View, indices: View, output: View| {
+        let len = 5;
+        let picks = |i: usize| (i * i + 3 * i) as i32 % (2 * len) - len;
+        let picks = Values::Ints((0..400).map(picks).collect());
+        let [outer, picked, inner] = [outer, picked, inner].map(<[usize]>::to_vec);
+        let gather = Gather { outer, picked, inner, len: len as usize, data, indices, output };
+        for [data, out] in [[floats(1, 400), blank(Kind::Float, 400)], [ints(1, 400), blank(Kind::Int, 400)]] {
+            let arrays = [data, picks.clone(), out];
+            check(&context, Action::Gather(gather.clone()), &arrays);
+        }
+    };
+    // Of each of two matrices three rows; one number; more than a workgroup has invocations.
+    check_gather([&[2], &[3], &[4]], view(0, 0, &[20, 4, 1]), view(1, 0, &[1]), view(2, 0, &[12, 4, 1]));
+    check_gather([&[], &[], &[]], view(0, 7, &[3]), view(1, 11, &[]), view(2, 9, &[]));
+    check_gather([&[], &[390], &[]], view(0, 0, &[1]), view(1, 2, &[1]), view(2, 0, &[1]));
+    check_gather([&[3], &[20, 2], &[3]], view(0, 2, &[1, 3, 15]), view(1, 0, &[2, 1]), view(2, 0, &[120, 6, 3, 1]));
+    // Backward and with gaps, all three.
+    check_gather(
+        [&[2], &[3, 2], &[2]],
+        view(0, 99, &[-40, -8, 2]),
+        view(1, 50, &[-7, 3]),
+        view(2, 60, &[24, -8, 4, 2]),
+    );
+    // The same index for all columns.
+    check_gather([&[], &[3, 4], &[2]], view(0, 0, &[2, 1]), view(1, 1, &[5, 0]), view(2, 0, &[8, 2, 1]));
+    // Of a constant, which all entries share.
+    let gather = Gather {
+        outer: vec![],
+        picked: vec![2],
+        inner: vec![],
+        len: 3,
+        data: view(0, 0, &[1]),
+        indices: view(1, 0, &[1]),
+        output: view(2, 0, &[1]),
+    };
+    let arrays = [floats(1, 3), Values::Ints([-1, 2].into()), Values::Floats([7.0; 2].into())];
+    check_with_constants(&context, &tuning(&context, None), &Action::Gather(gather), &arrays, &[0], 0.0);
+}
+
 /// A picture of seven channels before it is written: what is beyond the last channel may become anything.
 fn blank_lanes() -> Values {
     Values::Floats((0..52).map(|n| if n >= 28 && n % 4 == 3 { f32::NAN } else { 7.0 }).collect())
