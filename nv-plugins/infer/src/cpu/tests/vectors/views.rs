@@ -406,3 +406,13 @@ fn softmaxes_of_masked_rows_are_as_in_plain_rust() {
     let softmax = Softmax { dims: vec![rows, len], input: whole(0), output: whole(1) };
     check(&Action::Softmax(softmax), &arrays, 1, 1e-6, true);
 }
+
+#[test]
+fn what_repeats_may_be_shorter_than_a_vector() {
+    // Rows of 5 elements three times each: 15 side by side, of 132 rows of which the input's go backwards.
+    let dims = vec![2, 132, 3, 5];
+    let input = View { array: ArrayId(0), offset: 655, strides: vec![660, -5, 0, 1] };
+    let output = View::whole(ArrayId(1), &dims);
+    let arrays = [Values::Floats(numbers(1320, 1).into()), Values::Floats(vec![0.0; 3960].into())];
+    check(&Action::Map(Map { function: Function::Copy, dims, inputs: vec![input], output }), &arrays, 1, 0.0, true);
+}
