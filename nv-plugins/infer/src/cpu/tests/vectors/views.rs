@@ -413,6 +413,6 @@ fn what_repeats_may_be_shorter_than_a_vector() {
     let dims = vec![2, 132, 3, 5];
     let input = View { array: ArrayId(0), offset: 655, strides: vec![660, -5, 0, 1] };
     let output = View::whole(ArrayId(1), &dims);
-    let arrays = [Values::Floats(numbers(1320, 1).into()), Values::Floats(vec![0.0; 3960].into())];
+    let arrays = [Values::Floats(numbers(1, 1320).into()), Values::Floats(vec![0.0; 3960].into())];
     check(&Action::Map(Map { function: Function::Copy, dims, inputs: vec![input], output }), &arrays, 1, 0.0, true);
 }
