@@ -154,7 +154,8 @@ impl Phase {
                 let data = data()?;
                 process::run(&mut nextest(&[], &data))?;
                 if deep {
-                    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()).to_string();
+                    let seed =
+                        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()).to_string();
                     println!("random cases are drawn with PROPTEST_RNG_SEED={seed}");
                     let mut cases = nextest(&[], &data);
                     cases.env("PROPTEST_RNG_SEED", seed).env("PROPTEST_CASES", DEEP_CASES).env("NV_TEST_DEEP", "1");

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 /// Bytes of a cache line, and of the widest vector: a vector that lies across two lines takes twice as long to load.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// A fixed number of floats, the first at the beginning of a cache line.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use std::ops::Range;
 use super::places::{Source, Target, places};
 use super::{Cut, Run, loops, ranges};
 use crate::cpu::Memory;
+use crate::cpu::aligned;
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::Instructions;
 use crate::plan::{Map, Plan, Span};
@@ -51,6 +52,8 @@ struct Piece {
 
 /// With elements gathered, so many columns of a few rows are read while they are in the first level cache.
 const COLUMNS: usize = 128;
+/// Elements in a cache line.
+const LINE: usize = aligned::LINE / size_of::<f32>();
 
 impl Mapping {
     /// Makes a map ready; `None` if there is no kernel for it.
@@ -87,11 +90,17 @@ impl Mapping {
         // In bytes that go through memory, or in elements that are gathered one by one.
         let operations = if self.gathers() { 4 } else { 1 } * outer * rows * inner / 2;
         let wanted = cut.pieces(operations);
-        let whole = Piece { outer: 0..outer, rows: 0..rows, inner: 0..inner };
         let unit = self.period.map_or(self.instructions.lanes(), |period| lines::TILE / period * period);
-        if outer >= wanted {
-            ranges(outer, wanted).map(|outer| Piece { outer, ..whole.clone() }).collect()
-        } else if rows >= wanted {
+        // What threads write in turn into one cache line goes from core to core each time, which takes far longer than the
+        // work. So only dimensions are cut whose elements are lines apart; outer ones come with the closest last.
+        let apart = |l: &Loop| l.steps[0].unsigned_abs() >= LINE;
+        let together: usize = self.outer.iter().rev().take_while(|l| !apart(l)).map(|l| l.len).product();
+        let cuttable = if apart(&self.rows) { rows } else { 1 };
+        let whole = Piece { outer: 0..outer, rows: 0..rows, inner: 0..inner };
+        if outer / together >= wanted {
+            let outers = ranges(outer / together, wanted);
+            outers.map(|o| Piece { outer: o.start * together..o.end * together, ..whole.clone() }).collect()
+        } else if cuttable >= wanted {
             ranges(rows, wanted).map(|rows| Piece { rows, ..whole.clone() }).collect()
         } else {
             let units = ranges(inner.div_ceil(unit), wanted);
@@ -158,8 +167,8 @@ fn arrange(loops: Vec<Loop>, used: usize, lanes: usize) -> (Vec<Loop>, Option<us
     let mut joined = loops::joined(loops, used);
     if let [.., outer, inner] = joined[..] {
         let d = inner.len;
-        // Rows as long as a few vectors take longer to begin than to go through. What is shorter than a vector is not gone through by
-        // vectors, which alone know how to repeat.
+        // Rows as long as a few vectors take longer to begin than to go through.
+        // What is joined must be long enough to become the inner dimension: nothing else knows how to repeat.
         let small = d <= 4 * lanes && outer.len > 1 && outer.len * d >= lanes;
         let nested = |i: usize| inner.steps[i] == 1 && outer.steps[i] == d as isize;
         let repeats = |i: usize| outer.steps[i] == 0 && [0, 1].contains(&inner.steps[i]);
@@ -189,4 +198,72 @@ fn split(mut loops: Vec<Loop>, lanes: usize) -> (Vec<Loop>, [Loop; 2]) {
     let inner = take(&mut loops, &|l| (enough(l) && side_by_side(l), enough(l) && l.steps.contains(&1), l.len));
     let rows = take(&mut loops, &|l| (false, false, l.len));
     (loops, [rows, inner])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::SimdLevel;
+    use crate::plan::{Array, ArrayId, Function, Kind, MemoryPlan, View};
+
+    /// Which pieces write to each cache line of the output, for a copy of a whole array of these dimensions to one of these
+    /// strides.
+    fn writers(dims: &[usize], strides: &[isize], level: SimdLevel) -> Option<Vec<Vec<usize>>> {
+        let len = dims.iter().product();
+        let array = || Array { name: String::new(), kind: Kind::Float, len, constant: None };
+        let plan = Plan {
+            block: level.block(),
+            arrays: vec![array(), array()],
+            steps: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            memory: MemoryPlan::default(),
+        };
+        let output = View { array: ArrayId(1), offset: 0, strides: strides.into() };
+        let inputs = vec![View::whole(ArrayId(0), dims)];
+        let map = Map { function: Function::Copy, dims: dims.into(), inputs, output };
+        let mapping =
+            Mapping::new(&map, &plan, Instructions::of(level)?, Cut::new(2)).expect("there is a kernel for copies");
+        assert!(mapping.pieces.len() >= 2, "{:?}", mapping.pieces);
+        let mut lines = vec![Vec::new(); len.div_ceil(LINE)];
+        for (n, piece) in mapping.pieces.iter().enumerate() {
+            for outer in piece.outer.clone() {
+                let (mut begin, mut rest) = (0, outer);
+                for dim in mapping.outer.iter().rev() {
+                    begin += (rest % dim.len) as isize * dim.steps[0];
+                    rest /= dim.len;
+                }
+                for row in piece.rows.clone() {
+                    for at in piece.inner.clone() {
+                        let to = begin + row as isize * mapping.rows.steps[0] + at as isize * mapping.inner.steps[0];
+                        let line = &mut lines[to as usize / LINE];
+                        if line.last() != Some(&n) {
+                            line.push(n);
+                        }
+                    }
+                }
+            }
+        }
+        Some(lines)
+    }
+
+    #[test]
+    fn no_two_threads_write_to_the_same_lines() {
+        for level in SimdLevel::available().filter(|level| *level != SimdLevel::Scalar) {
+            let block = level.block();
+            let b = block as isize;
+            // Channels of planes side by side in blocks: of many blocks, of one, and with rows that can't be joined.
+            let cases: [(&[usize], &[isize]); 3] = [
+                (&[4, block, 2704], &[b * 2704, 1, b]),
+                (&[block, 2704], &[1, b]),
+                (&[4, block, 50, 52], &[b * 2600, 1, b, 50 * b]),
+            ];
+            for (dims, strides) in cases {
+                let lines = writers(dims, strides, level).expect("it has vectors");
+                let shared = lines.iter().filter(|pieces| pieces.iter().any(|p| *p != pieces[0])).count();
+                // Only where one piece ends and the next begins.
+                assert!(shared <= 8 * 52, "{level}: {shared} of {} lines for {dims:?}", lines.len());
+            }
+        }
+    }
 }
