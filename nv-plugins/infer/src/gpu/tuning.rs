@@ -9,7 +9,7 @@ pub(crate) struct Tuning {
     pub(super) family: ConvFamily,
     /// Invocations in a workgroup, where they have nothing to do with one another; the fewest.
     pub(super) workgroup: usize,
-    /// Whether fours of numbers are moved as pairs in 64-bit words. Of those a device must be capable.
+    /// Whether numbers that lie side by side are moved as pairs in 64-bit words. Of those a device must be capable.
     pub(super) pairs: bool,
     /// Whether weights go into a uniform buffer where they fit in.
     pub(super) uniform_weights: bool,
